@@ -1,0 +1,1 @@
+"""FramePack's frame context packing: schedules by name, tokens, rotary phases."""
