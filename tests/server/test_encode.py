@@ -49,8 +49,8 @@ def test_h264_comes_back_and_doubling_keeps_more_colour() -> None:
         assert len(pictures) == len(frames)
         shown = Image.fromarray(pictures[-1]).resize((128, 128), Image.Resampling.BOX)
         quality[upscale] = psnr(np.asarray(shown), frames[-1])
-    assert quality[1] > 30
-    assert quality[2] > quality[1] + 1
+    assert quality[1] > 25
+    assert quality[2] > quality[1] + 3
 
 
 def test_key_frames_come_first_and_when_asked_for_only() -> None:
