@@ -1,5 +1,5 @@
 # Every target does its own set-up, and only when it is out of date. `make KIND=cpu` ignores a GPU.
-KIND ?= $(if $(shell nvidia-smi -L 2>/dev/null),gpu,cpu)
+KIND := $(or $(KIND),$(if $(shell nvidia-smi -L 2>/dev/null),gpu,cpu))
 PYTHON ?= $(firstword $(shell for p in python3 python3.11 python3.12 python3.13 python3.14; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p; done; true))
 BIN := .venv/bin
