@@ -1,0 +1,134 @@
+/** The page: puts connection, controls, screen and HUD together. */
+
+import { Connection } from "./connection.js";
+import { Controls } from "./controls.js";
+import { attachGamepads, attachKeyboard, attachMouse } from "./devices.js";
+import * as hud from "./hud.js";
+import { ActionToPhoton } from "./latency.js";
+import { Screen } from "./screen.js";
+import { attachTools, randomSeed } from "./tools.js";
+import { attachTouch } from "./touch.js";
+
+const HUD_PERIOD_MS = 250;
+const FPS_WINDOW_MS = 2000;
+const PLACE_KEY = "rewander.place"; // where a reload of the page goes back to: {resume, seed}
+
+const query = new URLSearchParams(location.search);
+const fragment = new URLSearchParams(location.hash.slice(1)); // never sent to a server or a log: the token's place
+const place = query.has("session") ? {} : JSON.parse(sessionStorage.getItem(PLACE_KEY) ?? "{}");
+const byId = (id) => document.getElementById(id);
+
+const world = {
+  welcome: null,
+  status: null,
+  lastReceipt: null,
+  framesShown: 0,
+  start: { seed: place.seed ?? Number(query.get("seed") ?? randomSeed()) }, // what Start over goes back to: a seed or an image
+};
+const shownTimes = [];
+const latency = new ActionToPhoton();
+const memories = new hud.Memories();
+const screen = new Screen(byId("picture"), byId("glow"));
+
+const connection = new Connection(request(), { transport: query.get("transport") ?? "auto", video: byId("video") }, {
+  stage: enter,
+  message: hear,
+  picture(picture) {
+    screen.draw(picture);
+    world.framesShown += 1;
+    shownTimes.push(performance.now());
+  },
+  shown(receipt, time) {
+    world.lastReceipt = receipt;
+    latency.shown(receipt, time);
+  },
+});
+const controls = new Controls((input, isNew) => {
+  if (isNew) latency.sent(input.seq, input.ts);
+  document.body.classList.add("moved"); // the hint has done its work
+  connection.sendInput(input);
+});
+
+function request() {
+  return {
+    session: query.get("session") ?? undefined,
+    role: query.get("role") === "viewer" ? "viewer" : "player",
+    seed: query.has("session") ? undefined : world.start.seed,
+    token: fragment.get("token") ?? undefined,
+  };
+}
+
+function enter(stage, detail) {
+  if (stage === "waiting") {
+    latency.forget();
+    if (detail.role === "player") controls.begin(detail.axes);
+  } else if (stage !== "live") controls.end();
+  if (stage === "refused") sessionStorage.removeItem(PLACE_KEY);
+  hud.showStage(stage, detail);
+  showPlace();
+}
+
+const hearing = {
+  welcome(welcome) {
+    world.welcome = welcome;
+    sessionStorage.setItem(PLACE_KEY, JSON.stringify({ resume: welcome.resume, seed: world.start.seed }));
+    screen.resize(welcome.width, welcome.height);
+    document.body.dataset.role = welcome.role;
+    hud.showHint(welcome.role === "player" ? welcome.axes : [], matchMedia("(pointer: coarse)").matches);
+    tools.welcome(welcome);
+    showPlace();
+  },
+  status(status) {
+    world.status = status;
+    tools.recallIs(status.recall);
+    memories.switched(status.recall);
+    showPlace();
+  },
+  recalled: (recalled) => memories.show(recalled),
+  error: ({ code, message }) => code.startsWith("input.") && hud.toast(message),
+};
+
+function hear(message) {
+  hearing[message.t]?.(message);
+}
+
+function showPlace() {
+  const { welcome, status } = world;
+  const words = { live: status?.paused ? "paused" : "live", waiting: "opening", lost: "coming back" };
+  const isViewer = welcome?.role === "viewer";
+  const company = isViewer ? "watching" : status?.viewers ? `${status.viewers} watching` : "";
+  hud.showPlace([words[connection.stage] ?? connection.stage, welcome?.model, connection.transport, company]);
+}
+
+function refresh() {
+  const now = performance.now();
+  while (shownTimes.length && now - shownTimes[0] > FPS_WINDOW_MS) shownTimes.shift();
+  const isLive = connection.stage === "live";
+  const fps = shownTimes.length > 1 ? (1000 * (shownTimes.length - 1)) / (shownTimes.at(-1) - shownTimes[0]) : NaN;
+  hud.showFigures({ fps: isLive ? fps : NaN, a2p: isLive ? latency.median(now) : NaN, status: isLive ? world.status : null });
+  hud.showSpark(latency.samples);
+}
+
+const tools = attachTools({ world, connection, screen, request });
+const schema = () => world.welcome?.axes ?? [];
+attachKeyboard(controls);
+attachMouse(controls, byId("surface"));
+attachGamepads(controls, schema);
+attachTouch(controls, { surface: byId("surface"), stick: byId("stick"), schema });
+addEventListener("pagehide", () => connection.leave());
+addEventListener("online", () => connection.stage === "lost" && connection.retry());
+setInterval(refresh, HUD_PERIOD_MS);
+
+/** For tests and the curious. */
+window.rewander = {
+  get stage() { return connection.stage; },
+  get transport() { return connection.transport; },
+  get welcome() { return world.welcome; },
+  get status() { return world.status; },
+  get lastReceipt() { return world.lastReceipt; },
+  get framesShown() { return world.framesShown; },
+  get actionToPhoton() { return [...latency.samples]; },
+};
+
+connection.resume = place.resume ?? "";
+connection.run();

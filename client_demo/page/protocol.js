@@ -1,0 +1,48 @@
+/** The wire protocol as the page needs it: names, limits, and the defaults that the server leaves out. */
+
+import { decode, encode } from "./msgpack.js";
+
+export const SUBPROTOCOL = "rewander.v1.msgpack";
+export const MAX_IMAGE_BYTES = 60_000;
+
+const DEFAULTS = {
+  welcome: { axes: [], accepts_image: true, accepts_prompt: false },
+  receipt: { rtp: 0 },
+  status: { recall: true, paused: false },
+  error: { retry_after: 0 },
+};
+const AXIS_DEFAULTS = { keys: {}, pointer: null, pointer_gain: 0 };
+
+/** The server could not be reached this way; another transport may do. */
+export class Unreachable extends Error {}
+
+/** The server said no. With `retryAfter` seconds above 0 it is only busy. */
+export class Refusal extends Error {
+  constructor(code, message, retryAfter = 0) {
+    super(message);
+    this.code = code;
+    this.retryAfter = retryAfter;
+  }
+}
+
+/** The server asks us to come back with `resume` after `retryAfter` seconds. */
+export class Away extends Error {
+  constructor(resume, retryAfter) {
+    super("the server is leaving");
+    this.resume = resume;
+    this.retryAfter = retryAfter;
+  }
+}
+
+/** @returns {Uint8Array} the message `name` with `fields`; undefined fields are left out */
+export function pack(name, fields = {}) {
+  return encode({ t: name, ...fields });
+}
+
+/** @returns {object} one message from the server, complete with defaults; `t` names it */
+export function unpack(buffer) {
+  const message = { ...decode(new Uint8Array(buffer)) };
+  const complete = { ...DEFAULTS[message.t], ...message };
+  if (complete.t === "welcome") complete.axes = complete.axes.map((axis) => ({ ...AXIS_DEFAULTS, ...axis }));
+  return complete;
+}
