@@ -1,5 +1,6 @@
 """Turn frames into pictures for the wire: H.264 by x264, JPEG, or raw rows."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from fractions import Fraction
 from io import BytesIO
@@ -123,3 +124,25 @@ def encode_jpeg(frame: np.ndarray, *, quality: int) -> Picture:
 def encode_raw(frame: np.ndarray) -> Picture:
     """The frame itself, losslessly: rows of RGB bytes."""
     return Picture("raw", True, frame.shape[1], frame.shape[0], frame.tobytes())
+
+
+class Studio:
+    """Makes each frame's pictures, one for each codec that is watched. One thread at a time may call it."""
+
+    def __init__(self, frame_shape: tuple[int, int], *, frame_rate: float, config: EncodeConfig) -> None:
+        self._frame_shape, self._frame_rate, self._config = frame_shape, frame_rate, config
+        self._video: VideoEncoder | None = None
+
+    def shoot(self, frame: np.ndarray, *, codecs: Collection[Codec], key: bool, bit_rate: int) -> dict[Codec, Picture]:
+        """Pictures of one RGB frame (H, W, 3); `key` and `bit_rate` are for H.264."""
+        pictures: dict[Codec, Picture] = {}
+        if "h264" in codecs:
+            self._video = self._video or VideoEncoder(
+                self._frame_shape, frame_rate=self._frame_rate, config=self._config
+            )
+            pictures["h264"] = self._video.encode(frame, key=key, bit_rate=bit_rate)
+        if "jpeg" in codecs:
+            pictures["jpeg"] = encode_jpeg(frame, quality=self._config.jpeg_quality)
+        if "raw" in codecs:
+            pictures["raw"] = encode_raw(frame)
+        return pictures

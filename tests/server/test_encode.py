@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from server.encode import EncodeConfig, VideoEncoder, ceiling, encode_jpeg, encode_raw, wire_shape
+from server.encode import EncodeConfig, Studio, VideoEncoder, ceiling, encode_jpeg, encode_raw, wire_shape
 
 RATE = 1_000_000
 
@@ -115,3 +115,15 @@ def test_a_larger_picture_may_use_more() -> None:
 def test_nonsense_is_refused(values: dict[str, int]) -> None:
     with pytest.raises(ValueError, match="expected"):
         EncodeConfig(**values)
+
+
+def test_a_studio_makes_only_what_is_watched_and_each_once() -> None:
+    studio = Studio((128, 128), frame_rate=15.0, config=EncodeConfig())
+    frames = drifting(3)
+    first = studio.shoot(frames[0], codecs={"h264", "raw"}, key=False, bit_rate=RATE)
+    second = studio.shoot(frames[1], codecs={"jpeg"}, key=False, bit_rate=RATE)
+    third = studio.shoot(frames[2], codecs={"h264"}, key=False, bit_rate=RATE)
+    assert [sorted(pictures) for pictures in (first, second, third)] == [["h264", "raw"], ["jpeg"], ["h264"]]
+    assert first["h264"].key and not third["h264"].key
+    assert first["raw"].data == frames[0].tobytes()
+    assert len(decoded(first["h264"].data, third["h264"].data)) == 2
