@@ -15,12 +15,16 @@ MAX_DRAWN = 16  # frames drawn per segment; more are hinted at
 
 
 def describe(schedule: Schedule, latent_grid: Grid, *, gap: int = 0) -> Table:
-    """Slots, kernels, tokens and RoPE indices of `schedule` on latents of `latent_grid` (h, w), for a rich console."""
+    """Slots, kernels, tokens and RoPE indices of `schedule` on latents of `latent_grid` (h, w), for a rich console.
+
+    An `x` in the name skips `gap` frames.
+    """
+    before, after = (gap, 0) if schedule.form == "inverted" else (0, gap)
     context, target = schedule.context_tokens(latent_grid), schedule.target_tokens(latent_grid)
     table = Table(title=str(schedule), caption=_caption(schedule, latent_grid))
     for heading in ("role", "slots", "frames", "kernel", "tokens", "share", "RoPE indices"):
         table.add_column(heading, justify="right" if heading in ("frames", "tokens", "share") else "left")
-    for place in lay_out(schedule, gap=gap):
+    for place in lay_out(schedule, before=before, after=after):
         segment = place.segment
         tokens = segment.tokens(latent_grid)
         name = f"g{segment.frames}" if place.role == "target" else str(segment)

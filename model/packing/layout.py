@@ -17,13 +17,12 @@ class Place:
     indices: tuple[int, ...]
 
 
-def lay_out(schedule: Schedule, *, gap: int = 0) -> tuple[Place, ...]:
-    """Number the frames from 0 as the name reads; an `x` skips `gap` indices. These are FramePack's own indices.
+def lay_out(schedule: Schedule, *, before: int = 0, after: int = 0) -> tuple[Place, ...]:
+    """Number the frames from 0 as the name reads, skipping `before` indices left of the target and `after` right of it.
 
-    A name without `x` leaves `gap` unused. The start stays at 0 however long the history grows: positions are relative.
+    These are FramePack's own indices. The start stays at 0 however long the history grows: positions are relative.
     """
     target = Segment(schedule.target, "k1", schedule.base)
-    before, after = (gap, 0) if schedule.form == "inverted" else (0, gap)
     start, recalled, recent = schedule.start, schedule.recalled, schedule.recent
     groups: tuple[tuple[Role, tuple[Segment, ...], int], ...] = (
         ("start", start, 0),
