@@ -2,7 +2,7 @@
 
 const PERIOD_MS = 16;
 const REPEATS = 2; // further sendings of a change, so that any one of three arriving is enough
-const MIN_MOTION_GAP_MS = 8;
+const MIN_GAP_MS = 8; // between sendings that may wait, which keeps us well under the server's limit
 const MOTION_ACTIVE_MS = 100;
 
 export class Controls {
@@ -70,7 +70,7 @@ export class Controls {
     if (!dx && !dy) return;
     this.#pointer = [this.#pointer[0] + dx, this.#pointer[1] + dy];
     this.#lastMotion = this.clock();
-    this.#changed(MIN_MOTION_GAP_MS);
+    this.#changed(MIN_GAP_MS);
   }
 
   /** Set the named axes, each to [-1, 1]; the others stay. */
@@ -78,7 +78,7 @@ export class Controls {
     const isChange = Object.entries(axes).some(([name, value]) => (this.#axes[name] ?? 0) !== value);
     if (!isChange) return;
     Object.assign(this.#axes, axes);
-    this.#changed(MIN_MOTION_GAP_MS);
+    this.#changed(MIN_GAP_MS);
   }
 
   #changed(minGap = 0) {
@@ -89,6 +89,7 @@ export class Controls {
   }
 
   #tick() {
+    if (this.clock() - this.#lastSent < MIN_GAP_MS) return;
     if (this.#isDirty || this.#repeats > 0 || this.#isActive()) this.#flush();
     else {
       clearInterval(this.#timer);
