@@ -1,0 +1,1 @@
+"""The page, the Python client and example bots."""

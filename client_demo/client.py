@@ -1,0 +1,213 @@
+"""A Python client: connect, send controls, get frames as numpy arrays.
+
+    async with Client("ws://127.0.0.1:8000/ws", codec="jpeg", seed=7) as world:
+        await world.steer(keys=["KeyW"])
+        async for frame in world.frames():
+            show(frame.pixels)
+
+It is written from the wire protocol alone. When the connection breaks it comes back to the same world.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, Iterable, Mapping
+from contextlib import AsyncExitStack, suppress
+from dataclasses import asdict, dataclass
+from typing import Any, Self
+
+import msgpack
+import numpy as np
+import websockets
+from websockets.asyncio.client import ClientConnection
+from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidMessage
+
+from .decoders import Decoder, decoder
+
+SUBPROTOCOL = websockets.Subprotocol("rewander.v1.msgpack")
+RESUME_SECONDS = 60.0  # as long as the server keeps a player's place
+PAUSES = (0.1, 0.25, 0.5, 1.0, 2.0)  # seconds between attempts to come back; the last one repeats
+MAX_FRAME_BYTES = 16 * 2**20  # raw pictures are large
+
+Message = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where to go and what to see there: the fields of `hello`."""
+
+    session: str = ""  # of someone else; empty for a world of one's own
+    token: str = ""
+    role: str = "player"
+    codec: str = "raw"
+    seed: int | None = None
+    prompt: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """Which input a frame answers. Times are milliseconds: `client_ts` on our clock, `t_*` on the server's."""
+
+    frame: int
+    applied_seq: int
+    client_ts: float
+    t_recv: float
+    t_applied: float
+    t_sent: float
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One picture of the world, (H, W, 3) uint8 RGB, and its receipt."""
+
+    pixels: np.ndarray
+    receipt: Receipt
+
+
+class ServerError(Exception):
+    """The server refused something; `retry_after` seconds above 0 say when it may be asked again."""
+
+    def __init__(self, message: Message) -> None:
+        super().__init__(f"{message['code']}: {message['message']}")
+        self.code: str = message["code"]
+        self.retry_after: float = message.get("retry_after", 0.0)
+
+
+class Client:
+    """One session over a WebSocket. `welcome`, `status` and `recalled` hold the newest message of each kind.
+
+    Frames are read by `frame` and `frames` only; whoever does not read for some seconds is disconnected.
+    """
+
+    def __init__(self, url: str, **place: Any) -> None:
+        """`url` ends in `/ws`; `place` has the fields of `Place`."""
+        self.url = url
+        self.place = Place(**place)
+        self.welcome: Message = {}
+        self.status: Message = {}
+        self.recalled: Message = {}
+        self._socket: ClientConnection
+        self._decode: Decoder
+        self._resume = ""
+        self._seq = 0
+        self._begin()
+
+    def _begin(self) -> None:
+        self._held: tuple[str, ...] = ()
+        self._presses: dict[str, int] = {}
+        self._pointer = (0.0, 0.0)
+
+    async def __aenter__(self) -> Self:
+        """Raises ServerError if refused, OSError or websockets' InvalidHandshake if there is no server."""
+        await self._connect()
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        await self._socket.close()
+
+    @property
+    def frame_rate(self) -> float:
+        return float(self.welcome["frame_rate"])
+
+    @property
+    def axes(self) -> list[str]:
+        """Names of the control vector's components, in order."""
+        return [axis["name"] for axis in self.welcome["axes"]]
+
+    async def steer(
+        self,
+        *,
+        keys: Iterable[str] = (),
+        axes: Mapping[str, float] | None = None,
+        pointer: tuple[float, float] = (0.0, 0.0),
+    ) -> int:
+        """Hold `keys` and `axes` from now on, and move the pointer by so many pixels.
+
+        Returns the input's number: the first frame whose `receipt.applied_seq` reaches it shows its effect.
+        """
+        keys = tuple(keys)
+        for key in keys:
+            if key not in self._held:
+                self._presses[key] = self._presses.get(key, 0) + 1
+        self._held = keys
+        self._pointer = (self._pointer[0] + pointer[0], self._pointer[1] + pointer[1])
+        self._seq += 1
+        state = {"keys": keys, "presses": self._presses, "pointer": self._pointer, "axes": dict(axes or {})}
+        await self.send("input", seq=self._seq, ts=1000 * time.monotonic(), **state)
+        return self._seq
+
+    async def send(self, name: str, **fields: Any) -> None:
+        """Send any message of the protocol, as `send("reset", seed=7)` or `send("settings", recall=False)`.
+
+        On a broken connection the message is lost; `frame` mends it.
+        """
+        with suppress(ConnectionClosed):
+            await self._socket.send(msgpack.packb({"t": name, **fields}))
+
+    async def frames(self) -> AsyncGenerator[Frame, None]:
+        while True:
+            yield await self.frame()
+
+    async def frame(self) -> Frame:
+        """The next frame. Raises ServerError when the server refuses to go on, ConnectionError when it is gone."""
+        while True:
+            message = await self._receive()
+            if message["t"] != "frame":
+                continue
+            pixels = self._decode(message)
+            receipt = {name: message["receipt"][name] for name in Receipt.__slots__}
+            await self.send("ack", frame=receipt["frame"])
+            if pixels is not None:
+                return Frame(pixels, Receipt(**receipt))
+
+    async def _receive(self) -> Message:
+        try:
+            message = msgpack.unpackb(await self._socket.recv())
+        except ConnectionClosed:
+            return await self._come_back(pause=0.0)
+        return await self._note(message)
+
+    async def _note(self, message: Message) -> Message:
+        match message["t"]:
+            case "welcome" | "status" | "recalled" as name:
+                setattr(self, name, message)
+            case "error":
+                raise ServerError(message)
+            case "goaway":
+                self._resume = message["resume"]
+                await self._socket.close()
+                return await self._come_back(pause=message["retry_after"])
+        return message
+
+    async def _connect(self) -> Message:
+        """Say hello and wait for the welcome, which is returned."""
+        async with AsyncExitStack() as undo:
+            options: dict[str, Any] = {"compression": None, "max_size": MAX_FRAME_BYTES}
+            connecting = websockets.connect(self.url, subprotocols=[SUBPROTOCOL], **options)
+            self._socket = await undo.enter_async_context(connecting)
+            self._decode = decoder(self.place.codec)
+            self._begin()
+            await self.send("hello", **self._hello())
+            while (message := await self._note(msgpack.unpackb(await self._socket.recv())))["t"] != "welcome":
+                continue
+            undo.pop_all()
+        self._resume = message["resume"]
+        return message
+
+    def _hello(self) -> dict[str, Any]:
+        wanted = asdict(self.place)
+        if self._resume:
+            wanted = {name: wanted[name] for name in ("token", "role", "codec")} | {"resume": self._resume}
+        return {name: value for name, value in wanted.items() if value not in ("", None)}
+
+    async def _come_back(self, *, pause: float) -> Message:
+        deadline = time.monotonic() + RESUME_SECONDS
+        attempt = 0
+        while True:
+            await asyncio.sleep(pause)
+            try:
+                return await self._connect()
+            except (OSError, InvalidHandshake, InvalidMessage, ConnectionClosed) as error:
+                pause = PAUSES[min(attempt, len(PAUSES) - 1)]
+                attempt += 1
+                if time.monotonic() + pause > deadline:
+                    raise ConnectionError(f"expected {self.url} to answer within {RESUME_SECONDS} s") from error
