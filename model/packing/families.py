@@ -4,7 +4,7 @@ from fractions import Fraction
 from math import floor
 from types import MappingProxyType
 
-from .schedule import BASE, Kernel, Schedule
+from .schedule import BASE, Grid, Kernel, Schedule, Segment
 
 # The paper draws six families (Fig. 1c) but prints a name for few of them; the others are our reading of the drawing.
 PRESETS = MappingProxyType(
@@ -26,12 +26,20 @@ PRESETS = MappingProxyType(
 
 
 class RateError(ValueError):
-    """A rate that no finite schedule has."""
+    """A rate or a budget that no schedule has."""
 
 
 def preset(family: str, *, base: Kernel = BASE) -> Schedule:
     """The schedule of one of PRESETS; KeyError for a name that is none."""
     return Schedule.parse(PRESETS[family], base=base)
+
+
+def sliding_window(budget: int, *, grid: Grid, target: int = 9, base: Kernel = BASE) -> Schedule:
+    """The baseline without compression: as many whole newest frames as fit `budget` tokens on latents of `grid`."""
+    frame = Segment(1, "k1", base).tokens(grid)
+    if budget < frame:
+        raise RateError(f"expected a budget of at least one frame, {frame} tokens, got {budget}")
+    return Schedule.parse(f"td_f{budget // frame}k1_g{target}", base=base)
 
 
 def context_length(history: int, *, target: int, ratio: float = 2.0) -> float:

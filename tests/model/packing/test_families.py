@@ -14,6 +14,7 @@ from model.packing.families import (
     expand_rate,
     preset,
     rate_schedule,
+    sliding_window,
 )
 from model.packing.schedule import Schedule
 
@@ -84,3 +85,15 @@ def test_a_rates_schedule_costs_it_in_tokens(units):
 def test_impossible_rates_are_refused(rate, levels):
     with pytest.raises(RateError, match=str(rate)):
         expand_rate(rate, levels=levels)
+
+
+@given(st.integers(64, 64 * 300))
+def test_a_sliding_window_fills_its_budget_with_whole_frames(budget):
+    window = sliding_window(budget, grid=(16, 16), target=1)
+    assert budget - 64 < window.context_tokens((16, 16)) <= budget
+    assert [s.kernel for s in window.past] == [(1, 2, 2)]
+
+
+def test_a_window_needs_a_frame():
+    with pytest.raises(RateError, match="at least one frame, 64 tokens, got 63"):
+        sliding_window(63, grid=(16, 16))
