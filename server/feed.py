@@ -1,0 +1,138 @@
+"""From the engine's thread to asyncio: a session's newest frame for everyone who reads, each frame at its time."""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+
+from .session import Recalled
+
+
+@dataclass(frozen=True, slots=True)
+class Produced:
+    """One frame with what its receipt needs. Times are milliseconds on the server's clock, as in `protocol.Receipt`."""
+
+    index: int  # of the frame in the session; grows over resets too
+    frame: np.ndarray  # (H, W, 3) uint8
+    applied_seq: int  # -1 before any input
+    client_ts: float
+    t_recv: float
+    t_applied: float
+    recalled: Recalled  # the same object for as long as the choice is the same
+    generate_ms: float  # from binding the controls of the frame's section to having its frames
+
+
+class SessionEndedError(Exception):
+    """The session is over. `code` goes to the client."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class Mailbox:
+    """The newest frame for one reader; a frame that was not read in time is lost to it, and delays nobody.
+
+    Iterate over it, or `get`. It belongs to the event loop that the session was opened on.
+    """
+
+    def __init__(self, feed: "Feed") -> None:
+        self._feed = feed
+        self._newest = feed.newest
+        self._changed = asyncio.Event()
+        if self._newest is not None or feed.ended is not None:
+            self._changed.set()
+
+    async def get(self) -> Produced:
+        """Wait for a frame that this reader has not had; the first may be an older one. Raises SessionEndedError."""
+        while self._newest is None:
+            if self._feed.ended is not None:
+                raise self._feed.ended
+            self._changed.clear()
+            await self._changed.wait()
+        produced, self._newest = self._newest, None
+        return produced
+
+    def put(self, produced: Produced | None) -> None:
+        """Replace the waiting frame; None says that the session has ended."""
+        self._newest = produced or self._newest
+        self._changed.set()
+
+    def close(self) -> None:
+        """Read no more; a session that nobody reads and nobody plays stops generating."""
+        self._feed.leave(self)
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Produced:
+        try:
+            return await self.get()
+        except SessionEndedError as ended:
+            raise StopAsyncIteration from ended
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class Feed:
+    """One session's frames on their way to its mailboxes. All methods are for the event loop's thread."""
+
+    def __init__(self, *, clock: Callable[[], float], changed: Callable[[], None]) -> None:
+        """`changed` is called when readers come or go."""
+        self.newest: Produced | None = None
+        self.ended: SessionEndedError | None = None
+        self._clock, self._changed = clock, changed
+        self._mailboxes: set[Mailbox] = set()
+        self._waiting: deque[tuple[float, Produced]] = deque()  # at most two sections' frames: the pacer sees to it
+        self._timer: asyncio.Handle | None = None
+
+    @property
+    def num_readers(self) -> int:
+        return len(self._mailboxes)
+
+    def join(self) -> Mailbox:
+        mailbox = Mailbox(self)
+        self._mailboxes.add(mailbox)
+        self._changed()
+        return mailbox
+
+    def leave(self, mailbox: Mailbox) -> None:
+        self._mailboxes.discard(mailbox)
+        self._changed()
+
+    def release(self, section: Sequence[tuple[float, Produced]]) -> None:
+        """Show each frame at its time, in seconds of the clock, and never before an earlier one."""
+        self._waiting.extend(section)
+        self._show_due()
+
+    def clear(self) -> None:
+        """Drop the frames that still wait for their time: their world has been left."""
+        self._waiting.clear()
+
+    def end(self, ended: SessionEndedError) -> None:
+        """Let every reader have its last frame and then know why there are no more."""
+        self.clear()
+        self.ended = ended
+        for mailbox in self._mailboxes:
+            mailbox.put(None)
+
+    def _show_due(self) -> None:
+        while self._waiting and self._waiting[0][0] <= self._clock():
+            _, self.newest = self._waiting.popleft()
+            for mailbox in self._mailboxes:
+                mailbox.put(self.newest)
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._waiting:
+            delay = self._waiting[0][0] - self._clock()
+            self._timer = asyncio.get_running_loop().call_later(delay, self._show_due)
