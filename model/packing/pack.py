@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .rope import Rope, Rotation, pad_whole, phases
+from .rope import Rope, Rotation, pad_whole, phases, pool_whole
 from .schedule import TAIL_POOL, Kernel, Segment
 
 MAX_MULTIPLE = 8  # kernels of more than 8 base patches on an axis are pooled down to that first
@@ -82,7 +82,7 @@ class Packer(nn.Module):
             pools = [(t, *grid)]
         else:
             frames = piece.latents.transpose(1, 2).flatten(0, 1).unsqueeze(2)
-            pooled = F.avg_pool3d(pad_whole(frames, (1, TAIL_POOL, TAIL_POOL)), (1, TAIL_POOL, TAIL_POOL))
+            pooled = pool_whole(frames, (1, TAIL_POOL, TAIL_POOL))
             pools = [self._patches((self.base[0], TAIL_POOL, TAIL_POOL)), (1, rows, columns)]
         tokens = self._project(pooled, piece.kernel).unflatten(0, (b, -1)).flatten(1, 2)
         rotation = phases(self.rope, piece.indices, grid=grid, pools=pools)
@@ -92,7 +92,7 @@ class Packer(nn.Module):
         pool, reduced = reduce_kernel(kernel, base=self.base)
         latents = pad_whole(latents, kernel)
         if pool != (1, 1, 1):
-            latents = F.avg_pool3d(latents, pool)
+            latents = pool_whole(latents, pool)
         tokens: Tensor = self.projections[_key(reduced)](latents)
         return tokens.flatten(2).transpose(1, 2)
 

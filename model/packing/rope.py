@@ -55,6 +55,11 @@ def pad_whole(x: Tensor, kernel: Kernel) -> Tensor:
     return F.pad(x, (0, -width % w, 0, -height % h, 0, -frames % t), mode="replicate")
 
 
+def pool_whole(x: Tensor, kernel: Kernel) -> Tensor:
+    """Average `x` (b, c, t, h, w) over whole kernels, edges repeated; in float32, since bfloat16 lacks this on CPU."""
+    return F.avg_pool3d(pad_whole(x, kernel).float(), kernel).to(x.dtype)
+
+
 def _angles(rope: Rope, indices: Tensor, grid: Grid) -> Tensor:
     """(b, head size / 2, t, h, w) float32."""
     (b, t), (h, w) = indices.shape, grid
@@ -71,7 +76,7 @@ def _angles(rope: Rope, indices: Tensor, grid: Grid) -> Tensor:
 
 def _pool(x: Tensor, pools: Sequence[Kernel]) -> Tensor:
     for kernel in pools:
-        x = F.avg_pool3d(pad_whole(x, kernel), kernel)
+        x = pool_whole(x, kernel)
     return x
 
 

@@ -125,8 +125,26 @@ def test_a_compressed_tail_is_one_token_of_the_mean(frames):
     mean = x.mean(dim=(2, 3, 4), keepdim=True).expand(-1, -1, 1, 2, 2)
     assert packed.tokens.shape[1] == schedule.tail_tokens((12, 20), frames=frames) == 1
     assert torch.allclose(packed.tokens[:, 0], projection()(mean).flatten(1), atol=1e-5)
+    assert packed.rotation.cos.shape == (2, 1, 16)
     middle = phases(packer.rope, torch.full((2, 1), (frames - 1) / 2), grid=(1, 1))
     assert torch.allclose(packed.rotation.cos[..., :4], middle.cos[..., :4], atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_packs_like_float32(dtype):
+    kernels = [(4, 8, 8), (16, 32, 32)]
+    packer = Packer(projection(), kernels=kernels, rope=ROPE)
+    x, indices = torch.randn(1, 4, 5, 10, 10), torch.arange(5)[None]
+    valid = torch.tensor([[False, True, True, True, True]])
+
+    def pieces(latents):
+        slots = [Piece(latents, indices, kernel, valid=valid) for kernel in kernels]
+        return [*slots, *(Piece(latents, indices, kernels[0], tail=tail) for tail in ("ta", "tc"))]
+
+    exact = packer(pieces(x)).tokens
+    half = packer.to(dtype)(pieces(x.to(dtype))).tokens
+    assert half.dtype == dtype
+    assert torch.allclose(half.float(), exact, atol=0.05)
 
 
 def test_weights_learn_and_round_trip():
