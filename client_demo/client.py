@@ -78,9 +78,10 @@ class Client:
     Frames are read by `frame` and `frames` only; whoever does not read for some seconds is disconnected.
     """
 
-    def __init__(self, url: str, **place: Any) -> None:
-        """`url` ends in `/ws`; `place` has the fields of `Place`."""
+    def __init__(self, url: str, *, patience: float = RESUME_SECONDS, **place: Any) -> None:
+        """`url` ends in `/ws`; `place` has the fields of `Place`; a lost server is called for `patience` seconds."""
         self.url = url
+        self.patience = patience
         self.place = Place(**place)
         self.welcome: Message = {}
         self.status: Message = {}
@@ -184,12 +185,12 @@ class Client:
             options: dict[str, Any] = {"compression": None, "max_size": MAX_FRAME_BYTES}
             connecting = websockets.connect(self.url, subprotocols=[SUBPROTOCOL], **options)
             self._socket = await undo.enter_async_context(connecting)
-            self._decode = decoder(self.place.codec)
             self._begin()
             await self.send("hello", **self._hello())
             while (message := await self._note(msgpack.unpackb(await self._socket.recv())))["t"] != "welcome":
                 continue
             undo.pop_all()
+        self._decode = decoder(self.place.codec, height=message["height"], width=message["width"])
         self._resume = message["resume"]
         return message
 
@@ -200,7 +201,7 @@ class Client:
         return {name: value for name, value in wanted.items() if value not in ("", None)}
 
     async def _come_back(self, *, pause: float) -> Message:
-        deadline = time.monotonic() + RESUME_SECONDS
+        deadline = time.monotonic() + self.patience
         attempt = 0
         while True:
             await asyncio.sleep(pause)
@@ -210,4 +211,4 @@ class Client:
                 pause = PAUSES[min(attempt, len(PAUSES) - 1)]
                 attempt += 1
                 if time.monotonic() + pause > deadline:
-                    raise ConnectionError(f"expected {self.url} to answer within {RESUME_SECONDS} s") from error
+                    raise ConnectionError(f"expected {self.url} to answer within {self.patience} s") from error

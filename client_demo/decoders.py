@@ -9,10 +9,11 @@ import numpy as np
 Decoder = Callable[[dict[str, Any]], np.ndarray | None]
 
 
-def decoder(codec: str) -> Decoder:
-    """A decoder for one connection's `frame` messages, in order: (H, W, 3) uint8 RGB.
+def decoder(codec: str, *, height: int, width: int) -> Decoder:
+    """A decoder for one connection's `frame` messages, in order: (height, width, 3) uint8 RGB, the world's own size.
 
-    It returns None for an H.264 picture that it cannot show because no key frame has come yet.
+    H.264 comes enlarged where frames are small, and is scaled back. The decoder returns None for an H.264 picture
+    that it cannot show because no key frame has come yet.
     Raises ValueError for a codec that is not `raw`, `jpeg` or `h264`.
     """
     if codec == "raw":
@@ -20,7 +21,7 @@ def decoder(codec: str) -> Decoder:
     if codec == "jpeg":
         return _jpeg
     if codec == "h264":
-        return _h264()
+        return _h264(height, width)
     raise ValueError(f"expected raw, jpeg or h264, got {codec!r}")
 
 
@@ -34,8 +35,9 @@ def _jpeg(frame: dict[str, Any]) -> np.ndarray:
     return np.asarray(Image.open(io.BytesIO(frame["data"])).convert("RGB"))
 
 
-def _h264() -> Decoder:
+def _h264(height: int, width: int) -> Decoder:
     import av
+    from av.video.reformatter import Interpolation
 
     context = av.CodecContext.create("h264", "r")
     context.thread_count = 1  # more threads would hold back as many pictures
@@ -47,6 +49,9 @@ def _h264() -> Decoder:
         if not has_key:
             return None
         pictures = context.decode(av.Packet(frame["data"]))
-        return pictures[-1].to_ndarray(format="rgb24") if pictures else None
+        if not pictures:
+            return None
+        picture = pictures[-1].reformat(width, height, "rgb24", interpolation=Interpolation.AREA)
+        return picture.to_ndarray()
 
     return decode

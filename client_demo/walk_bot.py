@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import aclosing
 from fractions import Fraction
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import av
 import numpy as np
@@ -31,7 +31,7 @@ def main() -> None:
     sys.stdout.write(f"{wanted.out}: {count} frames\n")
 
 
-async def walk(url: str, place: dict[str, object], *, out: Path, seconds: float) -> int:
+async def walk(url: str, place: dict[str, Any], *, out: Path, seconds: float) -> int:
     """Walk for `seconds` of the world's time and write the frames to `out`; returns how many came."""
     async with Client(url, **place) as world:
         last = round(seconds * world.frame_rate)
@@ -45,7 +45,7 @@ async def walk(url: str, place: dict[str, object], *, out: Path, seconds: float)
         return recorder.num_frames
 
 
-def there_and_back(axes: list[dict[str, object]], *, frame_rate: float) -> Iterator[Axes]:
+def there_and_back(axes: list[dict[str, Any]], *, frame_rate: float) -> Iterator[Axes]:
     """One control per frame, for ever: walk, turn, walk back, turn. `axes` is the welcome's schema."""
     forward, turn = _axis_of(axes, "KeyW", "ArrowUp"), _axis_of(axes, "ArrowRight", "KeyD")
     legs: list[tuple[float, Axes]] = [(2 * TURN_SECONDS, forward), (TURN_SECONDS, turn)]
@@ -56,14 +56,12 @@ def there_and_back(axes: list[dict[str, object]], *, frame_rate: float) -> Itera
             yield dict.fromkeys(control, 0.0)
 
 
-def _axis_of(axes: list[dict[str, object]], *codes: str) -> Axes:
+def _axis_of(axes: list[dict[str, Any]], *codes: str) -> Axes:
     """The axis that one of the keys steers, at that key's value; nothing if the world knows none of them."""
     for code in codes:
         for axis in axes:
-            keys = axis.get("keys", {})
-            assert isinstance(keys, dict)
-            if code in keys:
-                return {str(axis["name"]): keys[code]}
+            if code in axis.get("keys", {}):
+                return {axis["name"]: axis["keys"][code]}
     return {}
 
 
