@@ -16,7 +16,8 @@ export class Screen {
   constructor(canvas, glow) {
     this.canvas = canvas;
     this.context = canvas.getContext("2d", { alpha: false });
-    this.glow = glow;
+    this.small = document.createElement("canvas"); // at the world's own size, for crisp pixels
+    this.smallContext = this.small.getContext("2d", { alpha: false });
     glow.width = glow.height = GLOW_SIZE;
     this.glowContext = glow.getContext("2d", { alpha: false });
   }
@@ -27,15 +28,17 @@ export class Screen {
     while (scale > 1 && width * height * scale * scale > MAX_PIXELS) scale -= 1;
     this.canvas.width = width * scale;
     this.canvas.height = height * scale;
+    Object.assign(this.small, { width, height });
     this.canvas.parentElement.style.setProperty("--aspect", width / height);
   }
 
-  /** Draw a video, VideoFrame or ImageBitmap; it may be closed afterwards. */
+  /** Draw a video, VideoFrame or ImageBitmap, which may be larger than the world's frames and be closed afterwards. */
   draw(picture) {
-    const { width, height } = this.canvas;
-    this.context.imageSmoothingEnabled = this.look === "soft";
+    const isSoft = this.look === "soft";
+    if (!isSoft) this.smallContext.drawImage(picture, 0, 0, this.small.width, this.small.height);
+    this.context.imageSmoothingEnabled = isSoft;
     this.context.imageSmoothingQuality = "high"; // bicubic in Chromium
-    this.context.drawImage(picture, 0, 0, width, height);
+    this.context.drawImage(isSoft ? picture : this.small, 0, 0, this.canvas.width, this.canvas.height);
     const now = performance.now();
     if (now - this.#lastGlow > GLOW_PERIOD_MS) this.#drawGlow(now);
   }
