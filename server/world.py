@@ -1,0 +1,158 @@
+"""A world as the model plays it: one world line with the model's state of it, made anew from a journal when need be."""
+
+from collections.abc import Generator, Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from model.world_model import ModelSpec, Section, WorldModel
+
+from .journal import Advanced, Illustrated, JournalError, Opened, Prompted, Record
+from .session import Session, expected_poses, next_histories
+
+SLICE = 32  # sections restored at a time: a long world must not hold up those who play
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Opening:
+    """How a world begins."""
+
+    image: np.ndarray | None  # (H, W, 3) uint8, or None for a start of the model's choice
+    prompt: str
+    seed: int
+
+
+class World:
+    """What one session plays: `session` is its history, `state` the model's own memory of it."""
+
+    def __init__(self, model: WorldModel, opening: Opening, *, first_frame: int, capacity: int) -> None:
+        """`first_frame` is the index of its first frame in the session's stream; `capacity` of the memory bank."""
+        self.model = model
+        self.opening = opening
+        self.first_frame = first_frame
+        self.prompt = opening.prompt
+        self.state = model.open(image=opening.image, prompt=opening.prompt, seed=opening.seed)
+        start = self.state.start
+        key = model.features(start.latents)[0]
+        self.session = Session(model.spec, start, key=key, seed=opening.seed, capacity=capacity)
+
+    @property
+    def next_frame(self) -> int:
+        return self.first_frame + self.session.num_frames
+
+    def set_prompt(self, prompt: str) -> None:
+        self.model.set_prompt(self.state, prompt)
+        self.prompt = prompt
+
+    def remember(self) -> list[int]:
+        """Offer the newest section to the memory bank; returns the indices of the latents that it stored."""
+        count = self.session.num_unremembered
+        return self.session.remember(self.model.features(self.session.recent.latents[-count:])) if count else []
+
+    def revive(self) -> None:
+        """Give the model a new state of the same world, from its last whole section on."""
+        opening = self.opening
+        self.state = self.model.open(image=opening.image, prompt=opening.prompt, seed=opening.seed)
+        if self.prompt != opening.prompt:
+            self.model.set_prompt(self.state, self.prompt)
+        if self.session.num_sections:
+            recent = self.session.recent
+            self.model.resume(self.state, recent.latents, recent.poses, num_sections=self.session.num_sections)
+        self.remember()
+
+    def opened(self, *, session: str, created: float) -> Opened:
+        """The first record of its journal; `created` in seconds since 1970."""
+        spec, image = self.model.spec, self.opening.image
+        return Opened(
+            session=session,
+            model=spec.name,
+            seed=self.opening.seed,
+            prompt=self.opening.prompt,
+            image=b"" if image is None else image.tobytes(),
+            image_shape=(0, 0) if image is None else (image.shape[0], image.shape[1]),
+            section_frames=num_frames(spec),
+            first_frame=self.first_frame,
+            capacity=self.session.capacity,
+            created=created,
+        )
+
+
+def num_frames(spec: ModelSpec) -> int:
+    """Frames, and so controls, of one section."""
+    return spec.section_latents * spec.frames_per_latent
+
+
+def advanced(section: Section, controls: np.ndarray, *, recalls: bool) -> Advanced:
+    """The record of a section; `controls` (frames, A) float32."""
+    return Advanced(controls.tobytes(), section.latents.tobytes(), section.poses.tobytes(), recalls)
+
+
+def restore(model: WorldModel, records: Iterable[Record]) -> Generator[None, None, World]:
+    """Bring back a world from its journal, a slice at a time; returns it ready for its next section.
+
+    Raises JournalError if the journal is of another model.
+    """
+    remaining = iter(records)
+    world = _reopen(model, next(remaining, None))
+    for count, record in enumerate(remaining, 1):
+        if isinstance(record, Advanced):
+            world.session.commit(_section(model.spec, record))
+            world.remember()
+        elif isinstance(record, Prompted):
+            world.prompt = record.text
+        elif isinstance(record, Illustrated):
+            world.session.illustrate(record.index, record.thumbnail)
+        if count % SLICE == 0:
+            yield
+    world.revive()
+    return world
+
+
+def replay(model: WorldModel, records: Iterable[Record]) -> Iterator[np.ndarray]:
+    """Play a journal's controls again: the frames (n, H, W, 3) of each section, the same as the first time.
+
+    Raises JournalError if the journal is of another model, or if what it leads to is not what is recorded.
+    """
+    remaining = iter(records)
+    world = _reopen(model, next(remaining, None))
+    for record in remaining:
+        if isinstance(record, Prompted):
+            world.set_prompt(record.text)
+        elif isinstance(record, Advanced):
+            controls = np.frombuffer(record.controls, np.float32).reshape(num_frames(model.spec), -1).copy()
+            world.session.recalls = record.recalls
+            section, frames = play(world, controls)
+            if section.latents.tobytes() != record.latents:
+                number = world.session.num_sections
+                raise JournalError(f"expected section {number} to be played as recorded, got another on this machine")
+            yield frames
+
+
+def play(world: World, controls: np.ndarray) -> tuple[Section, np.ndarray]:
+    """One section alone, from its `controls` (frames, A) to its frames: recall, denoise, decode, remember."""
+    model, session = world.model, world.session
+    histories = next_histories([session], [expected_poses(model, world.state, controls)])
+    jobs = model.begin([world.state], [controls], histories)
+    while jobs[0].steps_left:
+        model.advance(jobs)
+    [section] = model.finish(jobs)
+    [frames] = model.decode([world.state], [section])
+    session.commit(section)
+    world.remember()
+    return section, frames
+
+
+def _reopen(model: WorldModel, record: Record | None) -> World:
+    if not isinstance(record, Opened):
+        raise JournalError(f"expected a journal to begin with what it opened, got {record!r}")
+    spec = model.spec
+    if (record.model, record.section_frames) != (spec.name, num_frames(spec)):
+        raise JournalError(f"expected a world of the model {spec.name!r}, got one of {record.model!r}")
+    image = np.frombuffer(record.image, np.uint8).reshape(*record.image_shape, 3).copy() if record.image else None
+    opening = Opening(image, record.prompt, record.seed)
+    return World(model, opening, first_frame=record.first_frame, capacity=record.capacity)
+
+
+def _section(spec: ModelSpec, record: Advanced) -> Section:
+    latents = np.frombuffer(record.latents, np.float16).reshape(spec.section_latents, *spec.latent_shape)
+    return Section(latents, np.frombuffer(record.poses, np.float32).reshape(spec.section_latents, 3))
