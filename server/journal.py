@@ -146,7 +146,7 @@ class Journal:
     """
 
     def __init__(self, path: Path, *, limit: int) -> None:
-        """Open an existing journal at its end; `limit` bytes are the most it may grow to. Use `create` or `reopen`."""
+        """Open an existing journal to continue it, after `cut`; `limit` bytes are the most it may grow to."""
         self.path = path
         self._limit = limit
         self._file = path.open("ab", buffering=0)
@@ -171,15 +171,12 @@ class Journal:
         _sync_folder(path.parent)
         return journal
 
-    @classmethod
-    def reopen(cls, path: Path, *, end: int, limit: int) -> Self:
-        """Continue a journal whose whole records a Reader found to end at `end`; cuts off what is torn after them."""
-        journal = cls(path, limit=limit)
-        if torn := journal._size - end:
-            logger.warning("cut %d bytes of a torn record from the end of %s", torn, path.name)
-            os.ftruncate(journal._file.fileno(), end)
-            journal._size = end
-        return journal
+    def cut(self, end: int) -> None:
+        """Cut off what is torn after the whole records, which a Reader found to end at `end`, and go on from there."""
+        if torn := self._size - end:
+            logger.warning("cut %d bytes of a torn record from the end of %s", torn, self.path.name)
+            os.ftruncate(self._file.fileno(), end)
+            self._size = end
 
     def append(self, record: Record) -> None:
         """Write one record, whole or not at all; raises OSError or JournalError, and then it should be closed."""

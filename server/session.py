@@ -70,6 +70,10 @@ class Session:
         return (self.num_latents - 1) * self.spec.frames_per_latent
 
     @property
+    def capacity(self) -> int:
+        return self._bank.config.capacity
+
+    @property
     def num_memories(self) -> int:
         return len(self._bank)
 

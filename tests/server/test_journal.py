@@ -46,6 +46,12 @@ def read(path: Path) -> tuple[list[Record], Reader]:
     return list(reader), reader
 
 
+def reopen(path: Path) -> Journal:
+    journal = Journal(path, limit=MIB)
+    journal.cut(read(path)[1].end)
+    return journal
+
+
 def boundaries(path: Path) -> list[int]:
     """Where each record begins, and where the last one ends."""
     reader = Reader(path)
@@ -60,7 +66,7 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
 
 def test_a_journal_can_be_continued(tmp_path: Path) -> None:
     path = write(tmp_path / "a", RECORDS[:3])
-    journal = Journal.reopen(path, end=read(path)[1].end, limit=MIB)
+    journal = reopen(path)
     for record in RECORDS[3:]:
         journal.append(record)
     journal.close()
@@ -81,7 +87,7 @@ def test_a_file_cut_anywhere_gives_all_whole_records_and_goes_on(tmp_path: Path,
     whole = sum(start <= cut for start in starts[1:])
     assert records == RECORDS[:whole]
     assert reader.torn == path.stat().st_size - starts[whole]
-    journal = Journal.reopen(path, end=reader.end, limit=MIB)
+    journal = reopen(path)
     journal.append(Prompted("after"))
     journal.close()
     assert read(path)[0] == [*RECORDS[:whole], Prompted("after")]
@@ -115,7 +121,7 @@ def test_an_unknown_record_is_refused(tmp_path: Path) -> None:
     path = write(tmp_path / "a", RECORDS[:2])
     content = path.read_bytes()
     assert b"advanced" in content
-    journal = Journal.reopen(path, end=len(content), limit=MIB)
+    journal = reopen(path)
     journal.append({"t": "unheard of"})  # type: ignore[arg-type]
     journal.close()
     with pytest.raises(JournalError, match=f"expected a record at byte {len(content)}"):
@@ -125,9 +131,9 @@ def test_an_unknown_record_is_refused(tmp_path: Path) -> None:
 def test_one_writer_at_a_time(tmp_path: Path) -> None:
     journal = Journal.create(tmp_path / "a", OPENED, limit=MIB)
     with pytest.raises(WorldInUseError, match="expected a to be free, got it in use"):
-        Journal.reopen(tmp_path / "a", end=0, limit=MIB)
+        reopen(tmp_path / "a")
     journal.close()
-    Journal.reopen(tmp_path / "a", end=read(tmp_path / "a")[1].end, limit=MIB).close()
+    reopen(tmp_path / "a").close()
     assert read(tmp_path / "a")[0] == [OPENED]
 
 

@@ -91,7 +91,7 @@ def test_an_export_is_a_world_without_its_torn_end(tmp_path: Path) -> None:
 
 def test_a_world_in_use_is_not_removed(tmp_path: Path) -> None:
     path = save(tmp_path, "a", 1)
-    journal = Journal.reopen(path, end=path.stat().st_size, limit=1 << 20)
+    journal = Journal(path, limit=1 << 20)
     with pytest.raises(WorldInUseError, match=r"expected a\.0000 to be free"):
         remove_world(tmp_path, "a.0000")
     journal.close()
