@@ -6,16 +6,15 @@ import { attachGamepads, attachKeyboard, attachMouse } from "./devices.js";
 import * as hud from "./hud.js";
 import { ActionToPhoton } from "./latency.js";
 import { Screen } from "./screen.js";
-import { attachTools, randomSeed } from "./tools.js";
+import { attachTools, randomSeed, showSeed } from "./tools.js";
 import { attachTouch } from "./touch.js";
 
 const HUD_PERIOD_MS = 250;
 const FPS_WINDOW_MS = 2000;
-const PLACE_KEY = "rewander.place"; // where a reload of the page goes back to: {resume, seed}
+const PLACE_KEY = "rewander.place"; // where a reload of the page goes back to: {resume, search}
 
 const query = new URLSearchParams(location.search);
 const fragment = new URLSearchParams(location.hash.slice(1)); // never sent to a server or a log: the token's place
-const place = query.has("session") ? {} : JSON.parse(sessionStorage.getItem(PLACE_KEY) ?? "{}");
 const byId = (id) => document.getElementById(id);
 
 const world = {
@@ -23,7 +22,7 @@ const world = {
   status: null,
   lastReceipt: null,
   framesShown: 0,
-  start: { seed: place.seed ?? Number(query.get("seed") ?? randomSeed()) }, // what Start over goes back to: a seed or an image
+  start: { seed: Number(query.get("seed") ?? randomSeed()) }, // what Start over goes back to: a seed or an image
 };
 const shownTimes = [];
 const latency = new ActionToPhoton();
@@ -63,7 +62,6 @@ function enter(stage, detail) {
     latency.forget();
     if (detail.role === "player") controls.begin(detail.axes);
   } else if (stage !== "live") controls.end();
-  if (stage === "refused") sessionStorage.removeItem(PLACE_KEY);
   hud.showStage(stage, detail);
   showPlace();
 }
@@ -71,7 +69,6 @@ function enter(stage, detail) {
 const hearing = {
   welcome(welcome) {
     world.welcome = welcome;
-    sessionStorage.setItem(PLACE_KEY, JSON.stringify({ resume: welcome.resume, seed: world.start.seed }));
     screen.resize(welcome.width, welcome.height);
     document.body.dataset.role = welcome.role;
     hud.showHint(welcome.role === "player" ? welcome.axes : [], matchMedia("(pointer: coarse)").matches);
@@ -109,13 +106,24 @@ function refresh() {
   hud.showSpark(latency.samples);
 }
 
+/** The token of the world that this very address showed before it was reloaded. */
+function placeBefore() {
+  const { resume, search } = JSON.parse(sessionStorage.getItem(PLACE_KEY) ?? "{}");
+  return search === location.search ? resume : "";
+}
+
+function leave() {
+  sessionStorage.setItem(PLACE_KEY, JSON.stringify({ resume: connection.resume, search: location.search }));
+  connection.leave();
+}
+
 const tools = attachTools({ world, connection, screen, request });
 const schema = () => world.welcome?.axes ?? [];
 attachKeyboard(controls);
 attachMouse(controls, byId("surface"));
 attachGamepads(controls, schema);
 attachTouch(controls, { surface: byId("surface"), stick: byId("stick"), schema });
-addEventListener("pagehide", () => connection.leave());
+addEventListener("pagehide", leave);
 addEventListener("online", () => connection.stage === "lost" && connection.retry());
 setInterval(refresh, HUD_PERIOD_MS);
 
@@ -130,5 +138,6 @@ window.rewander = {
   get actionToPhoton() { return [...latency.samples]; },
 };
 
-connection.resume = place.resume ?? "";
-connection.run();
+const resume = placeBefore();
+if (!query.has("session") && !resume) showSeed(world.start.seed);
+connection.run(resume);

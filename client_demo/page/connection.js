@@ -20,6 +20,7 @@ export class Connection {
   #link = null;
   #codec = "";
   #hasRtcFailed = false;
+  #hasBeenIn = false;
   #lostAt = 0;
   #attempt = 0;
   #wake = () => {};
@@ -35,8 +36,9 @@ export class Connection {
     this.ears = ears;
   }
 
-  /** Visit the server for as long as the page lives. */
-  async run() {
+  /** Visit the server for as long as the page lives; first by `resume`, if there is such a token from before. */
+  async run(resume = "") {
+    this.resume = resume;
     this.#codec = await preferredCodec();
     for (;;) {
       this.#enter(this.#lostAt ? "lost" : "connecting", { attempt: this.#attempt });
@@ -103,6 +105,7 @@ export class Connection {
     const ride = new Ride(this.ears);
     ride.onWelcome = (welcome) => {
       this.resume = welcome.resume;
+      this.#hasBeenIn = true;
       this.transport = ride.link?.name ?? this.transport;
       this.#enter("waiting", welcome);
     };
@@ -126,7 +129,11 @@ export class Connection {
 
   async #pauseAfter(end) {
     if (end instanceof Refusal && end.retryAfter > 0) return this.#pauseBusy(end);
-    if (end instanceof Refusal) return this.#pauseRefused(end.code, end.message);
+    if (end instanceof Refusal) {
+      const isStale = this.resume && !this.#hasBeenIn; // a reload too late to come back: begin anew
+      this.resume = "";
+      return isStale ? undefined : this.#pauseRefused(end.code, end.message);
+    }
     this.#lostAt ||= performance.now();
     if (performance.now() - this.#lostAt > RESUME_WINDOW_MS) {
       return this.#pauseRefused("connection.lost", "The server has not answered for a minute.");

@@ -102,7 +102,7 @@ export class Memories {
 function makeTile(thumbnail) {
   const tile = document.createElement("li");
   const image = new Image();
-  image.src = URL.createObjectURL(new Blob([thumbnail], { type: "image/jpeg" }));
+  if (thumbnail.length) image.src = URL.createObjectURL(new Blob([thumbnail], { type: "image/jpeg" }));
   const caption = document.createElement("p");
   caption.append(document.createElement("b"), document.createElement("span"));
   tile.append(image, caption);

@@ -10,6 +10,14 @@ export function randomSeed() {
   return 1 + Math.floor(Math.random() * 999_999);
 }
 
+/** Put a world's seed into the page's address, so that it can be sent and kept; a world from an image has none. */
+export function showSeed(seed) {
+  const url = new URL(location.href);
+  for (const name of ["seed", "session", "role"]) url.searchParams.delete(name);
+  if (seed !== undefined) url.searchParams.set("seed", seed);
+  history.replaceState(null, "", url);
+}
+
 /**
  * @param {object} page `world` (its `welcome` and `start`), `connection`, `screen`, and `request()` for a fresh Hello
  * @returns {{welcome: (welcome: object) => void, recallIs: (isOn: boolean) => void}}
@@ -17,10 +25,11 @@ export function randomSeed() {
 export function attachTools({ world, connection, screen, request }) {
   const restart = (start) => {
     world.start = start;
+    showSeed(start.seed);
     connection.send("reset", start);
     byId("picture").animate({ filter: ["brightness(0.35) saturate(0.6)", "none"] }, { duration: 700, easing: "ease-out" });
   };
-  attachNewWorld(world, restart);
+  attachNewWorld(connection, restart);
   attachImage(world, restart);
   byId("tool-restart").onclick = () => restart(world.start);
   attachRecall(connection);
@@ -29,6 +38,7 @@ export function attachTools({ world, connection, screen, request }) {
   byId("card-action").onclick = () => {
     if (connection.stage === "busy") return connection.retry();
     world.start = { seed: randomSeed() };
+    showSeed(world.start.seed);
     connection.retry({ ...request(), ...world.start, session: undefined, role: "player" });
   };
   return { welcome: offer, recallIs };
@@ -41,13 +51,17 @@ function offer({ role, accepts_image, accepts_prompt }) {
   if (!accepts_image) byId("tool-image").hidden = true;
 }
 
-function attachNewWorld(world, restart) {
+function attachNewWorld(connection, restart) {
   const [form, seed, prompt] = [byId("new-world"), byId("seed"), byId("prompt")];
   form.addEventListener("beforetoggle", ({ newState }) => {
     if (newState === "open") seed.value = randomSeed();
   });
   form.addEventListener("toggle", ({ newState }) => newState === "open" && seed.select());
   byId("dice").onclick = () => (seed.value = randomSeed());
+  byId("prompt-here").onclick = () => {
+    form.hidePopover();
+    if (prompt.value) connection.send("prompt", { text: prompt.value });
+  };
   form.addEventListener("submit", (event) => {
     event.preventDefault();
     form.hidePopover();

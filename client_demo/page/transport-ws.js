@@ -104,7 +104,8 @@ export class DecoderFailure extends Error {}
 
 class H264Decoder {
   constructor(show, fail) {
-    this.receipts = new Map();
+    this.receipts = new Map(); // by our own count of pictures, as a frame may be sent twice
+    this.count = 0;
     this.codec = "";
     this.decoder = new VideoDecoder({
       output: (picture) => show(picture, this.take(picture.timestamp)),
@@ -116,8 +117,9 @@ class H264Decoder {
   decode({ data, key, receipt, width, height }) {
     if (key) this.configure(codecOf(data), width, height);
     if (!this.codec) return; // a delta before the first key frame
-    this.receipts.set(receipt.frame, receipt);
-    this.decoder.decode(new EncodedVideoChunk({ type: key ? "key" : "delta", timestamp: receipt.frame, data }));
+    const timestamp = ++this.count;
+    this.receipts.set(timestamp, receipt);
+    this.decoder.decode(new EncodedVideoChunk({ type: key ? "key" : "delta", timestamp, data }));
   }
 
   configure(codec, codedWidth, codedHeight) {
@@ -127,10 +129,10 @@ class H264Decoder {
     this.decoder.configure({ codec, codedWidth, codedHeight, optimizeForLatency: true });
   }
 
-  take(frame) {
-    const receipt = this.receipts.get(frame);
+  take(timestamp) {
+    const receipt = this.receipts.get(timestamp);
     for (const older of this.receipts.keys()) {
-      if (older <= frame) this.receipts.delete(older);
+      if (older <= timestamp) this.receipts.delete(older);
     }
     return receipt;
   }
