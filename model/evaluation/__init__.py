@@ -1,0 +1,1 @@
+"""Measuring what a world model does: drift, revisits, control and retrieval."""

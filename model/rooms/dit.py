@@ -1,0 +1,269 @@
+"""The diffusion transformer of `rooms`: one target frame over a packed, cacheable context.
+
+Legend: B targets, N context groups, n tokens of a group, D width, H heads, d head size, P = d/2 phase pairs.
+
+A context group is what one patchify kernel makes of one latent (or of k latents): it attends only to
+itself and is modulated as clean, so its features depend on nothing else. They are computed once, kept
+while the latent is in the history, and shared by all targets of a training sequence. Keys, values and
+queries carry the phases of their rays and poses relative to the target's camera, so that attention
+matches directions in the world; values are turned back by the query's phases, which tells the target
+by how much a token is displaced (as in GTA, arXiv 2310.10375).
+"""
+
+import math
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from .camera import Camera, rays
+
+# Kernels of the context, by the names that the schedule gives them; (t, h, w) in latents.
+KERNELS = {"start": (1, 2, 2), "s1": (1, 2, 2), "s2": (1, 4, 4), "k4": (4, 8, 8), "k2": (2, 4, 4), "k1": (1, 2, 2)}
+
+
+@dataclass(frozen=True, slots=True)
+class DiTConfig:
+    latent_channels: int = 16
+    latent_size: int = 16
+    width: int = 256
+    depth: int = 8
+    context_depth: int = 3  # blocks that refine context tokens; later blocks only project them
+    head_size: int = 64
+    num_controls: int = 3
+    camera: Camera = field(default_factory=Camera)
+
+
+class Phases(NamedTuple):
+    """Unit (or shorter, where pooled) complex numbers per token and pair: (..., n, P) each."""
+
+    cos: Tensor
+    sin: Tensor
+
+
+class Target(NamedTuple):
+    """Frames being denoised."""
+
+    noisy: Tensor  # (B, C, h, w) at noise level `sigma`
+    sigma: Tensor  # (B,) in (0, 1]
+    controls: Tensor  # (B, A)
+    base: Tensor  # (B, C, h, w): the previous latent, turned to this view
+    seen: Tensor  # (B, 1, h, w): which positions of `base` were in view before
+    query: Phases  # (B, n, P)
+
+
+class KV(NamedTuple):
+    """Keys and values of context tokens for each block: (depth, N, n, D), or (depth, B, m, H, d) with phases."""
+
+    keys: Tensor
+    values: Tensor
+
+
+# Angular frequencies of the phase pairs: azimuth and elevation per radian (whole numbers: periodic),
+# position per metre, age per octave of frames.
+AZIMUTH = (1, 2, 3, 4, 6, 8, 11, 16, 22, 32)
+ELEVATION = (1, 2, 3, 4, 6, 10, 16, 24)
+POSITION = (0.4, 0.8, 1.6, 3.2, 6.4)
+AGE = (0.5, 1.0, 2.0, 4.0)
+
+
+def pose_angles(relative: Tensor, age: Tensor) -> Tensor:
+    """Phase angles (..., P) of frames at `relative` (..., 3) poses (ahead, left, turned) and `age` (...) frames."""
+    ahead, left, turned = relative.unbind(-1)
+    parts = [
+        turned[..., None] * relative.new_tensor(AZIMUTH),
+        torch.zeros_like(turned[..., None]).expand(*turned.shape, len(ELEVATION)),
+        ahead[..., None] * relative.new_tensor(POSITION),
+        left[..., None] * relative.new_tensor(POSITION),
+        (age.clamp(min=0) + 1).log2()[..., None] * relative.new_tensor(AGE),
+    ]
+    return torch.cat(parts, -1)
+
+
+def ray_phases(camera: Camera, size: int, kernel: tuple[int, int, int]) -> Phases:
+    """Phases of a picture's tokens, pooled over the kernel's pixels (paper section 3.1): (n, P)."""
+    direction = rays(camera, size)
+    rest = len(POSITION) * 2 + len(AGE)
+    angles = torch.cat(
+        [
+            direction[..., :1] * torch.tensor(AZIMUTH),
+            direction[..., 1:] * torch.tensor(ELEVATION),
+            torch.zeros(size, size, rest),
+        ],
+        -1,
+    )
+    pooled = [F.avg_pool2d(part.permute(2, 0, 1), kernel[1:]).flatten(1).T for part in (angles.cos(), angles.sin())]
+    return Phases(*pooled)
+
+
+def combine(frames: Phases, pixels: Phases) -> Phases:
+    """Complex product of frame phases (..., P) and token phases (n, P): (..., n, P)."""
+    a, b = frames.cos[..., None, :], frames.sin[..., None, :]
+    return Phases(a * pixels.cos - b * pixels.sin, a * pixels.sin + b * pixels.cos)
+
+
+def rotate(x: Tensor, phases: Phases) -> Tensor:
+    """Multiply the pairs (x_i, x_{i+P}) of (..., n, H, d) by phases (..., n, P)."""
+    real, imag = x.chunk(2, -1)
+    cos, sin = phases.cos[..., None, :].to(x.dtype), phases.sin[..., None, :].to(x.dtype)
+    return torch.cat([real * cos - imag * sin, real * sin + imag * cos], -1)
+
+
+def patchify(latents: Tensor, kernel: tuple[int, int, int]) -> Tensor:
+    """Latents (..., t, C, h, w) of one group to tokens (..., n, C*t*ph*pw)."""
+    *lead, t, c, h, w = latents.shape
+    _, ph, pw = kernel
+    x = latents.reshape(-1, t, c, h // ph, ph, w // pw, pw).permute(0, 3, 5, 2, 1, 4, 6)
+    return x.reshape(*lead, (h // ph) * (w // pw), c * t * ph * pw)
+
+
+def unpatchify(tokens: Tensor, channels: int, size: int, patch: int) -> Tensor:
+    """Tokens (B, n, C*patch*patch) to a latent (B, C, size, size)."""
+    n = size // patch
+    x = tokens.reshape(-1, n, n, channels, patch, patch).permute(0, 3, 1, 4, 2, 5)
+    return x.reshape(-1, channels, size, size)
+
+
+def tiled(base: Tensor, channels: int, kernel: tuple[int, int, int]) -> Tensor:
+    """A kernel's projection that averages, then projects as `base` (D, C*2*2) does (FramePack's initialisation)."""
+    t, h, w = kernel
+    weight = base.view(-1, channels, 1, 2, 2).repeat_interleave(h // 2, 3).repeat_interleave(w // 2, 4)
+    return (weight.repeat_interleave(t, 2) / (t * (h // 2) * (w // 2))).flatten(1)
+
+
+class Block(nn.Module):
+    def __init__(self, width: int, head_size: int) -> None:
+        super().__init__()
+        self.head_size = head_size
+        self.query, self.key, self.value, self.out = (nn.Linear(width, width, bias=False) for _ in range(4))
+        self.up, self.down = nn.Linear(width, 4 * width, bias=False), nn.Linear(4 * width, width, bias=False)
+        self.modulation = nn.Parameter(torch.tensor([0.0, 0.0, 1.0, 0.0, 0.0, 1.0])[:, None].repeat(1, width))
+        for layer in (self.out, self.down):
+            nn.init.zeros_(layer.weight)
+
+    def heads(self, x: Tensor) -> Tensor:
+        return x.view(*x.shape[:-1], -1, self.head_size)
+
+    def forward(
+        self, x: Tensor, condition: Tensor, phases: Phases, *, context: KV | None = None, bias: Tensor | None = None
+    ) -> Tensor:
+        """Tokens (B, n, D) under `condition` (B or 1, 6, D) with `phases` (n, P) or (B, n, P).
+
+        `context` holds this block's rotated keys and values (B, m, H, d); `bias` is added to the logits.
+        """
+        shift1, scale1, gate1, shift2, scale2, gate2 = (self.modulation + condition)[:, :, None].unbind(1)
+        h = norm(x) * (1 + scale1) + shift1
+        query = rotate(norm(self.heads(self.query(h))), phases)
+        keys, values = rotate(self.heads(self.key_of(h)), phases), rotate(self.heads(self.value(h)), phases)
+        if context is not None:
+            keys, values = torch.cat([context.keys, keys], 1), torch.cat([context.values, values], 1)
+        attended = attend(query.transpose(1, 2), keys.transpose(1, 2), values.transpose(1, 2), bias).transpose(1, 2)
+        x = x + gate1 * self.out(rotate(attended, Phases(phases.cos, -phases.sin)).flatten(2))
+        h = norm(x) * (1 + scale2) + shift2
+        change: Tensor = self.down(F.relu(self.up(h)).square())
+        return x + gate2 * change
+
+    def key_of(self, h: Tensor) -> Tensor:
+        return norm(self.heads(self.key(h))).flatten(-2)
+
+    def context_kv(self, x: Tensor, condition: Tensor) -> tuple[Tensor, Tensor]:
+        """Keys and values of context tokens (N, n, D), before phases."""
+        shift, scale = (self.modulation + condition)[:, :2, None].unbind(1)
+        h = norm(x) * (1 + scale) + shift
+        return self.key_of(h), self.value(h)
+
+
+def attend(query: Tensor, keys: Tensor, values: Tensor, bias: Tensor | None) -> Tensor:
+    """Attention over (B, H, n, d); on a CPU as two products, twice as fast as torch's kernel in bfloat16."""
+    if query.device.type != "cpu":
+        return F.scaled_dot_product_attention(query, keys, values, bias)
+    with torch.autocast("cpu", enabled=False):  # the softmax stays in the products' type
+        logits = query @ keys.transpose(-1, -2) * query.shape[-1] ** -0.5
+        return (logits if bias is None else logits + bias).softmax(-1) @ values
+
+
+def norm(x: Tensor) -> Tensor:
+    normed: Tensor = F.rms_norm(x, x.shape[-1:])
+    return normed
+
+
+class DiT(nn.Module):
+    """Predicts the clean latent of a target frame from its noisy one and the packed context."""
+
+    def __init__(self, config: DiTConfig) -> None:
+        super().__init__()
+        self.config = config
+        width, channels = config.width, config.latent_channels
+        self.blocks = nn.ModuleList(Block(width, config.head_size) for _ in range(config.depth))
+        base = nn.Linear(channels * 4, width)
+        self.patchify = nn.ModuleDict()
+        for name, kernel in KERNELS.items():
+            self.patchify[name] = nn.Linear(channels * math.prod(kernel), width)
+            self.patchify[name].weight = nn.Parameter(tiled(base.weight.detach(), channels, kernel))
+        self.embed = nn.Linear(2 * channels * 4 + 4, width)  # noisy latent, turned previous latent, what was in view
+        self.embed_noise = nn.Sequential(nn.Linear(64, width), nn.SiLU(), nn.Linear(width, width))
+        self.embed_controls = nn.Sequential(nn.Linear(config.num_controls, width), nn.SiLU(), nn.Linear(width, width))
+        modulate = nn.Linear(width, 6 * width)
+        self.condition = nn.Sequential(nn.SiLU(), modulate)
+        self.unembed = nn.Linear(width, channels * 4)
+        nn.init.zeros_(self.unembed.weight)
+        nn.init.zeros_(modulate.weight)
+        for name, kernel in KERNELS.items():
+            phases = ray_phases(config.camera, config.latent_size, kernel)
+            self.register_buffer(f"{name}_cos", phases.cos, persistent=False)
+            self.register_buffer(f"{name}_sin", phases.sin, persistent=False)
+
+    def pixels(self, kind: str) -> Phases:
+        return Phases(getattr(self, f"{kind}_cos"), getattr(self, f"{kind}_sin"))
+
+    def group_phases(self, kind: str, relative: Tensor, age: Tensor) -> Phases:
+        """Phases (..., n, P), pooled over t, of groups of latents at `relative` poses (..., t, 3) and ages (..., t)."""
+        angles = pose_angles(relative, age)
+        return combine(Phases(angles.cos().mean(-2), angles.sin().mean(-2)), self.pixels(kind))
+
+    def context_tokens(self, kind: str, latents: Tensor) -> Tensor:
+        """Patchify groups of one kind: latents (N, t, C, h, w) to tokens (N, n, D)."""
+        return self.patchify[kind](patchify(latents, KERNELS[kind]))  # type: ignore[no-any-return]
+
+    def context_kv(self, x: Tensor, phases: Phases, bias: Tensor | None = None) -> KV:
+        """Keys and values (depth, N, n, D) of context tokens (N, n, D) with the phases (n, P) of their rays.
+
+        Groups of several kinds may share one row if `bias` (n, n) keeps them from seeing each other.
+        """
+        condition = self._condition(torch.zeros(1, device=x.device), None)
+        keys, values = [], []
+        for i, block in enumerate(self.blocks):
+            assert isinstance(block, Block)
+            key, value = block.context_kv(x, condition)
+            keys.append(key)
+            values.append(value)
+            if i < self.config.context_depth:
+                x = block(x, condition, phases, bias=bias)
+        return KV(torch.stack(keys), torch.stack(values))
+
+    def rotate_context(self, context: KV, phases: Phases) -> KV:
+        """Give keys and values (depth, B, n, D) the phases (B, n, P) of their target's camera."""
+        return KV(*(rotate(x.unflatten(-1, (-1, self.config.head_size)), phases) for x in context))
+
+    def forward(self, target: Target, context: KV, bias: Tensor) -> Tensor:
+        """Clean latents (B, C, h, w) of the target.
+
+        `context` (depth, B, m, H, d) carries the phases of the target's camera; `bias` (B, 1, 1, m + n) is
+        -inf where a slot is empty.
+        """
+        x = self.embed(patchify(torch.cat([target.noisy, target.base, target.seen], 1)[:, None], (1, 2, 2)))
+        condition = self._condition(target.sigma, target.controls)
+        for block, keys, values in zip(self.blocks, context.keys.unbind(), context.values.unbind(), strict=True):
+            x = block(x, condition, target.query, context=KV(keys, values), bias=bias)
+        residual = unpatchify(self.unembed(norm(x)), self.config.latent_channels, self.config.latent_size, 2)
+        return target.base + residual
+
+    def _condition(self, sigma: Tensor, controls: Tensor | None) -> Tensor:
+        frequencies = torch.exp(torch.linspace(0, math.log(100.0), 32, device=sigma.device))
+        angles = sigma[:, None] * frequencies
+        condition = self.embed_noise(torch.cat([angles.cos(), angles.sin()], -1).to(self.unembed.weight.dtype))
+        if controls is not None:
+            condition = condition + self.embed_controls(controls)
+        return self.condition(condition).unflatten(-1, (6, -1))  # type: ignore[no-any-return]

@@ -1,0 +1,1 @@
+"""Recording experience and training models on it."""

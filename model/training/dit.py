@@ -1,0 +1,245 @@
+"""Train the diffusion transformer of `rooms`: many targets per sequence, on latents of recorded episodes.
+
+Legend: B sequences, L targets of each, R recalled frames, C x h x w one latent.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ..rooms.camera import move, relative, turned
+from ..rooms.dit import KERNELS, KV, DiT, DiTConfig, Phases, Target
+from .loop import Run, fit
+
+RECENT = 19  # 16 at k4, 2 at k2, 1 at k1
+RECALLED = 5  # 4 at s2, 1 at s1
+
+
+@dataclass(frozen=True, slots=True)
+class DiTTraining:
+    batch: int = 4
+    targets: int = 24
+    rate: float = 2e-3
+    recall_dropout: float = 0.1
+    context_noise: float = 0.3  # up to this standard deviation, for half of the sequences
+    rollout_from: int = 1000  # step after which targets may follow the model's own frames
+    rollout_share: float = 0.5
+    dit: DiTConfig = DiTConfig()
+
+
+class Latents(NamedTuple):
+    """All episodes: latents (E, T, C, h, w) float16, controls (E, T, A) and poses (E, T, 3) float32."""
+
+    latents: np.ndarray
+    controls: np.ndarray
+    poses: np.ndarray
+
+
+class Batch(NamedTuple):
+    """Sequences whose first RECENT frames only serve as context."""
+
+    clip: Tensor  # (B, RECENT + L, C, h, w)
+    controls: Tensor  # (B, L, A) of the targets
+    poses: Tensor  # (B, RECENT + L, 3)
+    frames: Tensor  # (B, RECENT + L): index in the episode, negative before its start
+    memory: Tensor  # (B, 1 + RECALLED, C, h, w): start, then recalled
+    memory_poses: Tensor  # (B, 1 + RECALLED, 3)
+    memory_frames: Tensor  # (B, 1 + RECALLED): index in the episode
+    memory_valid: Tensor  # (B, 1 + RECALLED)
+
+
+def train_dit(
+    data: Latents, run: Run, training: DiTTraining, *, sample: Callable[[nn.Module, Path], None], seed: int = 0
+) -> DiT:
+    """Train on `data`; returns the EMA model."""
+    torch.manual_seed(seed)
+    model = DiT(training.dit)
+    matrices = [p for name, p in model.blocks.named_parameters() if p.ndim == 2 and "modulation" not in name]
+    chosen = {id(p) for p in matrices}
+    others = [p for p in model.parameters() if id(p) not in chosen]
+    optimizers = [
+        torch.optim.Muon(matrices, lr=training.rate, weight_decay=0.01, adjust_lr_fn="match_rms_adamw"),
+        torch.optim.AdamW(others, lr=training.rate / 2, betas=(0.9, 0.99), weight_decay=0.01),
+    ]
+
+    def loss(model: nn.Module, step: int) -> dict[str, Tensor]:
+        assert isinstance(model, DiT)
+        rng = np.random.default_rng((seed, step))
+        generator = torch.Generator().manual_seed(seed * 1_000_003 + step)
+        batch = draw(data, training, rng)
+        rollout = step >= training.rollout_from and rng.random() < training.rollout_share
+        return dit_loss(model, batch, training, generator=generator, rollout=rollout)
+
+    ema = fit(run, model, optimizers=optimizers, loss=loss, sample=sample)
+    assert isinstance(ema, DiT)
+    return ema
+
+
+def dit_loss(
+    model: DiT, batch: Batch, training: DiTTraining, *, generator: torch.Generator, rollout: bool
+) -> dict[str, Tensor]:
+    """Flow matching in x-prediction (Rectified Flow, arXiv 2209.03003), all targets of all sequences at once.
+
+    With `rollout` the targets follow the model's own one-step predictions instead of recorded frames,
+    so that it learns to correct what it does at play time.
+    """
+    clean = batch.clip[:, RECENT:]
+    context = batch._replace(clip=_corrupt(batch.clip, training.context_noise, generator), memory=batch.memory)
+    if rollout:
+        with torch.no_grad():
+            ones = torch.ones(clean.shape[:2])
+            noise = torch.randn(clean.shape, generator=generator)
+            own = predict(model, context, noise, ones)
+        context = context._replace(clip=torch.cat([context.clip[:, :RECENT], own], 1))
+    sigma = torch.empty(clean.shape[:2]).uniform_(0.1, 1.0, generator=generator)
+    sigma = torch.where(torch.rand(sigma.shape, generator=generator) < 0.35, 1.0, sigma)
+    noise = torch.randn(clean.shape, generator=generator)
+    level = sigma[..., None, None, None]
+    predicted = predict(model, context, (1 - level) * clean + level * noise, sigma)
+    error = (predicted - clean).square().mean((2, 3, 4))
+    loss = (error / (sigma.square() + 0.25)).mean()
+    first = error[sigma == 1].mean().detach() if bool((sigma == 1).any()) else error.mean().detach()
+    copy = (batch.clip[:, RECENT - 1 : -1] - clean).square().mean()
+    return {"loss": loss, "rollout" if rollout else "first": first, "copy": copy}
+
+
+def predict(model: DiT, batch: Batch, noisy: Tensor, sigma: Tensor) -> Tensor:
+    """Clean targets (B, L, C, h, w) from `noisy` ones at `sigma` (B, L), each after the frames before it."""
+    b, length = sigma.shape
+    previous, reference = batch.clip[:, RECENT - 1 : -1].flatten(0, 1), batch.poses[:, RECENT - 1 : -1]
+    controls = batch.controls.flatten(0, 1)
+    base, seen = turned(model.config.camera, previous, controls[:, 2])
+    with torch.autocast("cpu", torch.bfloat16):
+        context, bias = packed_context(model, batch, reference)
+        expected = relative(move(model.config.camera, reference, batch.controls), reference)[:, :, None]
+        query = model.group_phases("k1", expected, torch.zeros(b, length, 1))
+        query = Phases(*(x.flatten(0, 1) for x in query))
+        target = Target(noisy.flatten(0, 1), sigma.flatten(), controls, base, seen, query)
+        out = model(target, context, bias)
+    return out.float().unflatten(0, (b, length))  # type: ignore[no-any-return]
+
+
+class Part(NamedTuple):
+    """Context tokens of one kind for every target."""
+
+    features: KV  # (depth, B, L, n, D)
+    phases: Phases  # (B, L, n, P)
+    valid: Tensor  # (B, L, n)
+
+
+def packed_context(model: DiT, batch: Batch, reference: Tensor) -> tuple[KV, Tensor]:
+    """The schedule f1k1 f4s2f1s1 f16k4f2k2f1k1 for every target: context (depth, B*L, m, H, d) and its bias.
+
+    `reference` (B, L, 3) is the pose that each target starts from.
+    """
+    parts = [
+        memory_part(model, batch, reference, kind="start", slots=slice(0, 1)),
+        memory_part(model, batch, reference, kind="s2", slots=slice(1, RECALLED)),
+        memory_part(model, batch, reference, kind="s1", slots=slice(RECALLED, RECALLED + 1)),
+        recent_part(model, batch, reference, kind="k4", starts=(0, 4, 8, 12)),
+        recent_part(model, batch, reference, kind="k2", starts=(16,)),
+        recent_part(model, batch, reference, kind="k1", starts=(18,)),
+    ]
+    features = KV(*(torch.cat(x, 3).flatten(1, 2) for x in zip(*(part.features for part in parts), strict=True)))
+    phases = Phases(*(torch.cat(x, 2).flatten(0, 1) for x in zip(*(part.phases for part in parts), strict=True)))
+    own = torch.ones(*reference.shape[:2], len(model.pixels("k1").cos), dtype=torch.bool)
+    valid = torch.cat([*(part.valid for part in parts), own], 2).flatten(0, 1)
+    bias = torch.zeros(valid.shape).masked_fill(~valid, -torch.inf)[:, None, None]
+    return model.rotate_context(features, phases), bias.to(features.keys.dtype)
+
+
+def memory_part(model: DiT, batch: Batch, reference: Tensor, *, kind: str, slots: slice) -> Part:
+    """Start and recalled latents: the same for all targets of a sequence, seen from each one's pose."""
+    b, length = reference.shape[:2]
+    tokens = model.context_tokens(kind, batch.memory[:, slots].flatten(0, 1)[:, None])
+    kv = model.context_kv(tokens, model.pixels(kind))
+    features = KV(*(x.unflatten(1, (b, 1, -1)).flatten(3, 4).expand(-1, -1, length, -1, -1) for x in kv))
+    poses = relative(batch.memory_poses[:, None, slots], reference[:, :, None])
+    age = (batch.frames[:, RECENT:, None] - batch.memory_frames[:, None, slots]).abs().float()
+    phases = model.group_phases(kind, poses[..., None, :], age[..., None])
+    valid = batch.memory_valid[:, None, slots].repeat_interleave(tokens.shape[1], 2).expand(-1, length, -1)
+    return Part(features, Phases(*(x.flatten(2, 3) for x in phases)), valid)
+
+
+def recent_part(model: DiT, batch: Batch, reference: Tensor, *, kind: str, starts: tuple[int, ...]) -> Part:
+    """Windows of the clip: for target i those that begin at `starts` + i. Each is encoded once, for all targets."""
+    b, length = reference.shape[:2]
+    size, first = KERNELS[kind][0], starts[0]
+    windows = batch.clip[:, first : starts[-1] + size + length - 1].unfold(1, size, 1).movedim(-1, 2)
+    tokens = model.context_tokens(kind, windows.flatten(0, 1))
+    kv = model.context_kv(tokens, model.pixels(kind))
+    by_target = (
+        torch.cat([x.unflatten(1, (b, -1))[:, :, s - first : s - first + length] for s in starts], 3) for x in kv
+    )
+    indices = torch.arange(length)[:, None, None] + torch.tensor(starts)[:, None] + torch.arange(size)
+    poses = relative(batch.poses[:, indices], reference[:, :, None, None])
+    age = (batch.frames[:, RECENT:, None, None] - batch.frames[:, indices]).float()
+    phases = model.group_phases(kind, poses, age)
+    valid = (batch.frames[:, indices[..., 0]] >= 0).repeat_interleave(tokens.shape[1], 2)
+    return Part(KV(*by_target), Phases(*(x.flatten(2, 3) for x in phases)), valid)
+
+
+def draw(data: Latents, training: DiTTraining, rng: np.random.Generator) -> Batch:
+    """A random batch; recalled frames are chosen by pose for what the targets will see, as at play time."""
+    episodes, frames = data.latents.shape[:2]
+    span = np.arange(-RECENT, training.targets)
+    picks = []
+    for _ in range(training.batch):
+        e = int(rng.integers(episodes))
+        first = 1 if rng.random() < 0.05 else int(rng.integers(1, frames - training.targets + 1))
+        index = first + span
+        inside = np.clip(index, 0, frames - 1)
+        start = 0 if rng.random() < 0.7 else int(rng.integers(frames))
+        recalled, valid = recall_for_training(data.poses[e], first, training, rng)
+        memory = np.concatenate([[start], recalled])
+        poses = data.poses[e][memory].copy()
+        poses[1:] += rng.normal(0, 1, 3) * (0.1, 0.1, 0.01) * rng.random()  # as dead reckoning drifts
+        picks.append(
+            (
+                data.latents[e][inside],
+                data.controls[e][index[RECENT:]],
+                data.poses[e][inside],
+                index,
+                data.latents[e][memory],
+                poses,
+                memory,
+                np.concatenate([[True], valid]),
+            )
+        )
+    stacked = [torch.from_numpy(np.stack(column)) for column in zip(*picks, strict=True)]
+    return Batch(*(x.float() if x.is_floating_point() else x for x in stacked))
+
+
+def recall_for_training(
+    poses: np.ndarray, first: int, training: DiTTraining, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Frames of the episode, outside the clip, that look most like what two or three of the targets see.
+
+    Returns indices (RECALLED,) and validity (RECALLED,); the last slot, of full resolution, is the best.
+    """
+    frames = np.arange(len(poses))
+    allowed = (frames < first - RECENT // 2) | (frames >= first + training.targets)
+    if not allowed.any() or rng.random() < training.recall_dropout:
+        return np.zeros(RECALLED, np.int64), np.zeros(RECALLED, bool)
+    times = first + rng.integers(0, training.targets, RECALLED)
+    chosen: list[int] = []
+    for time in times:
+        away = np.linalg.norm(poses[:, :2] - poses[time, :2], axis=1) / 1.5
+        angle = np.abs((poses[:, 2] - poses[time, 2] + np.pi) % (2 * np.pi) - np.pi) / np.radians(35)
+        cost = away + angle + rng.gumbel(0, 0.15, len(poses))
+        cost[~allowed] = np.inf
+        for taken in chosen:
+            cost[max(0, taken - 4) : taken + 5] += 1.0
+        chosen.append(int(cost.argmin()))
+    return np.array(chosen[::-1]), np.ones(RECALLED, bool)
+
+
+def _corrupt(clip: Tensor, limit: float, generator: torch.Generator) -> Tensor:
+    """Noise on the history, of one level for each sequence, for half of the sequences."""
+    level = torch.empty(len(clip)).uniform_(-limit, limit, generator=generator).clamp(min=0).view(-1, 1, 1, 1, 1)
+    return clip + level * torch.randn(clip.shape, generator=generator)

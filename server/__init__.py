@@ -1,0 +1,1 @@
+"""The edges and the heart of a session: controls in, frames out."""
