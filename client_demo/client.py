@@ -196,7 +196,7 @@ class Client:
 
     def _hello(self) -> dict[str, Any]:
         wanted = asdict(self.place)
-        if self._resume:
+        if self._resume and self.place.role == "player":  # viewers have no place to keep, they just come again
             wanted = {name: wanted[name] for name in ("token", "role", "codec")} | {"resume": self._resume}
         return {name: value for name, value in wanted.items() if value not in ("", None)}
 

@@ -97,8 +97,8 @@ export class Connection {
   }
 
   #hello() {
-    const { token, ...place } = this.request;
-    return this.resume ? { token, resume: this.resume, role: place.role } : { token, ...place };
+    const { token, role } = this.request;
+    return this.resume && role === "player" ? { token, role, resume: this.resume } : this.request;
   }
 
   async #ride(name) {
