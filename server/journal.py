@@ -165,10 +165,14 @@ class Journal:
         partial = path.with_suffix(".partial")
         partial.write_bytes(MAGIC)
         journal = cls(partial, limit=limit)
-        journal.append(opened)
-        journal.sync()
-        journal.path = partial.rename(path)
-        _sync_folder(path.parent)
+        try:
+            journal.append(opened)
+            journal.sync()
+            journal.path = partial.rename(path)
+            _sync_folder(path.parent)
+        except BaseException:
+            journal.close()
+            raise
         return journal
 
     def cut(self, end: int) -> None:
@@ -218,6 +222,8 @@ class Syncer:
         self._changed = threading.Condition()
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name="journal", daemon=True)
+
+    def start(self) -> None:
         self._thread.start()
 
     def sync_soon(self, journal: Journal) -> None:

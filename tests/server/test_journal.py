@@ -175,6 +175,7 @@ def test_a_full_disk_leaves_whole_records(tmp_path: Path) -> None:
 
 def test_syncing_waits_for_what_was_asked_and_harms_no_closed_journal(tmp_path: Path) -> None:
     syncer = Syncer()
+    syncer.start()
     journals = [Journal.create(tmp_path / name, OPENED, limit=MIB) for name in "ab"]
     journals[0].close()
     for journal in journals:
