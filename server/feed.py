@@ -12,7 +12,7 @@ import numpy as np
 from .session import Recalled
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Produced:
     """One frame with what its receipt needs. Times are milliseconds on the server's clock, as in `protocol.Receipt`."""
 

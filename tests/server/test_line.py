@@ -1,0 +1,178 @@
+"""One session's work, section by section, with the clock and the other thread in the test's hands."""
+
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from model.world_model import Section
+from server.diary import Diary, DiaryConfig
+from server.feed import Feed, Produced, SessionEndedError
+from server.journal import Advanced, Illustrated, Opened, Prompted, Reader, Syncer
+from server.line import MAX_STRIKES, Line
+from server.link import Link, SharedControls
+from server.protocol import Input
+from server.session import expected_poses, next_histories
+from server.world import Opening, World
+from server.worlds import list_worlds
+
+from .tiny_model import SCHEMA, TinyModel
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 10.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def loop() -> Iterator[asyncio.AbstractEventLoop]:
+    made = asyncio.new_event_loop()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def line(clock: Clock, loop: asyncio.AbstractEventLoop, tmp_path: Path) -> Iterator[Line]:
+    model = TinyModel(section_latents=2, frames_per_latent=2)
+    link = Link("s", SharedControls(SCHEMA), Feed(clock=clock, changed=lambda: None), loop, player_gone_at=10.0)
+    world = World(model, Opening(None, "", 7), first_frame=100, capacity=32)
+    diary = Diary(DiaryConfig(tmp_path), Syncer())
+    diary.begin(world.opened(session="s", created=0.0))
+    yield Line(link, world, diary, clock=clock, grace=5.0)
+    diary.close()
+
+
+def work(line: Line, clock: Clock) -> tuple[Section, np.ndarray]:
+    """Generate one section in 30 ms, up to where it can be shown."""
+    world = line.world
+    controls = line.take_controls()
+    clock.now += 0.03
+    histories = next_histories([world.session], [expected_poses(world.model, world.state, controls)])
+    [line.job] = world.model.begin([world.state], [controls], histories)
+    while line.job.steps_left:
+        world.model.advance([line.job])
+    [section] = world.model.finish([line.job])
+    [frames] = world.model.decode([world.state], [section])
+    return section, frames
+
+
+def shown(line: Line, loop: asyncio.AbstractEventLoop, clock: Clock) -> list[Produced]:
+    """What comes out in the next half second, a frame at a time."""
+    seen: list[Produced] = []
+
+    async def look() -> None:
+        for _ in range(50):
+            await asyncio.sleep(0)
+            clock.now += 0.01
+            line.link.feed.release([])
+            if line.link.feed.newest not in [None, *seen[-1:]]:
+                seen.append(line.link.feed.newest)
+
+    loop.run_until_complete(look())
+    return seen
+
+
+def test_a_section_is_shown_frame_by_frame_with_its_receipt(
+    line: Line, loop: asyncio.AbstractEventLoop, clock: Clock
+) -> None:
+    line.link.controls.receive(Input(seq=3, ts=33.0, keys=["KeyW"]), 9.5)
+    assert line.take_controls().tolist() == [[0.0, 1.0]] * 4
+    line.show(*work(line, clock))
+    frames = shown(line, loop, clock)
+    assert [produced.index for produced in frames] == [100, 101, 102, 103]
+    for produced in frames:
+        assert (produced.applied_seq, produced.client_ts) == (3, 33.0)
+        assert (produced.t_recv, produced.t_applied) == (9_500.0, 10_000.0)
+        assert produced.generate_ms == pytest.approx(30.0)
+    assert line.job is None
+
+
+def test_a_tap_acts_in_the_first_frame_of_a_section_only(line: Line) -> None:
+    line.link.controls.receive(Input(seq=1, presses={"KeyW": 1}), 9.0)
+    assert line.take_controls()[:, 1].tolist() == [1, 0, 0, 0]
+
+
+def test_it_wants_turns_while_someone_is_there_and_it_is_not_paused(line: Line, clock: Clock) -> None:
+    assert not line.wants_turn()
+    line.link.player_gone_at = None
+    clock.now = 50.0
+    assert line.wants_turn()
+    assert line.pacer.begin_at == 50.0
+    line.set(recalls=None, paused=True)
+    assert not line.wants_turn()
+    line.set(recalls=None, paused=False)
+    line.link.player_gone_at = 50.0
+    assert not line.wants_turn()
+    line.link.feed.join()
+    assert line.wants_turn()
+
+
+def test_it_is_abandoned_when_the_grace_is_over(line: Line) -> None:
+    assert line.abandoned_at == 15.0
+    line.link.player_gone_at = None
+    assert line.abandoned_at is None
+
+
+def test_what_memory_keeps_gets_the_picture_of_its_last_frame(line: Line, clock: Clock, tmp_path: Path) -> None:
+    line.link.controls.receive(Input(seq=1, keys=["ArrowRight"]), 9.0)
+    section, frames = work(line, clock)
+    line.show(section, frames)
+    line.remember(frames, thumbnail=lambda frame: frame.tobytes())
+    line.set_prompt("a garden")
+    line.diary.close()
+    [world] = list_worlds(tmp_path)
+    records = list(Reader(tmp_path / f"{world.name}.world"))
+    assert [type(record) for record in records] == [Opened, Advanced, Illustrated, Illustrated, Prompted]
+    pictures = {record.index: record.thumbnail for record in records if isinstance(record, Illustrated)}
+    assert pictures == {1: frames[1].tobytes(), 2: frames[3].tobytes()}
+
+
+def test_strikes_in_a_row_end_it(line: Line, loop: asyncio.AbstractEventLoop, clock: Clock) -> None:
+    for _ in range(MAX_STRIKES - 1):
+        line.strike(MemoryError("no room"))
+    line.show(*work(line, clock))
+    for _ in range(MAX_STRIKES):
+        assert line.ended is None
+        line.strike(MemoryError("no room"))
+    assert line.ended is not None
+    assert line.ended.code == "model.failed"
+    assert "MemoryError('no room')" in str(line.ended)
+    loop.run_until_complete(asyncio.sleep(0))
+    assert line.link.feed.ended is line.ended
+
+
+def test_a_new_world_counts_frames_on_and_drops_what_waits(
+    line: Line, loop: asyncio.AbstractEventLoop, clock: Clock, tmp_path: Path
+) -> None:
+    line.set(recalls=False, paused=None)
+    line.show(*work(line, clock))
+    old = line.world
+    line.enter(
+        World(old.model, Opening(None, "", 8), first_frame=old.next_frame, capacity=32),
+        created=1.0,
+    )
+    line.show(*work(line, clock))
+    frames = shown(line, loop, clock)
+    assert [produced.index for produced in frames][-4:] == [104, 105, 106, 107]
+    assert not {101, 102, 103} & {produced.index for produced in frames}
+    assert not line.world.session.recalls
+    line.diary.close()
+    assert [world.opened.seed for world in list_worlds(tmp_path) if world.opened] == [7, 8]
+
+
+def test_the_first_end_counts(line: Line, loop: asyncio.AbstractEventLoop) -> None:
+    first = SessionEndedError("session.closed", "first")
+    line.end(first)
+    line.end(SessionEndedError("session.abandoned", "second"))
+    loop.run_until_complete(asyncio.sleep(0))
+    assert line.ended is line.link.feed.ended is first
