@@ -116,7 +116,7 @@ def test_unipc_equals_diffusers(noise, order):
 
 @pytest.mark.parametrize(("order", "least"), [(1, 1.7), (2, 2.7), (3, 3.0)])
 def test_the_error_falls_with_the_order_of_the_solver(order, least):
-    """UniPC-p is of order p + 1 after its first steps, which are of lower order; measured between sigmas where the polynomial is at home, in float64."""
+    """UniPC-p is of order p + 1, its first steps of less; measured where the polynomial is at home, in float64."""
     x = torch.tensor([2.0], dtype=torch.float64)
 
     def error(steps):
