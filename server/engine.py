@@ -109,7 +109,7 @@ class Engine:
         Without a seed one is drawn. Raises BusyError, and what the model has against the image or prompt. Next:
         `player_joined`, or the session ends when `player_grace` is over.
         """
-        link = self._link(secrets.token_urlsafe(12))
+        link = self._link(secrets.token_hex(12))
         return await self._requests.ask(partial(self._open, link, Opening(image, prompt, some_seed(seed))))
 
     def find(self, session_id: str) -> Handle | None:
