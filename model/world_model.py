@@ -89,7 +89,7 @@ class WorldModel(Protocol):
     """A model that the server can play. One thread calls it, never two at once.
 
     All arrays are numpy: latents float16, frames uint8 RGB (n, H, W, 3), controls and features float32.
-    Equal states, controls and histories give equal sections, whoever else is in the batch.
+    States and jobs are the model's own types. Equal states, controls and histories give equal sections, whoever else is in the batch.
     """
 
     spec: ModelSpec
@@ -97,13 +97,13 @@ class WorldModel(Protocol):
     def open(self, *, image: np.ndarray | None, prompt: str, seed: int) -> State:
         """Begin a session from `image` (H, W, 3 at any size), or from a start of the model's choice by `seed`."""
 
-    def resume(self, state: State, latents: np.ndarray, poses: np.ndarray, *, num_sections: int) -> None:
+    def resume(self, state: Any, latents: np.ndarray, poses: np.ndarray, *, num_sections: int) -> None:
         """Put `state` (fresh from `open`) where it was after `num_sections`; the arrays end with the newest latent."""
 
-    def set_prompt(self, state: State, prompt: str) -> None:
+    def set_prompt(self, state: Any, prompt: str) -> None:
         """Take effect at the next `begin`."""
 
-    def expected_poses(self, state: State, controls: np.ndarray) -> np.ndarray:
+    def expected_poses(self, state: Any, controls: np.ndarray) -> np.ndarray:
         """Where `controls` (n, A) would lead if nothing were in the way: (n, 3) float32."""
 
     def begin(self, states: Sequence[Any], controls: Sequence[np.ndarray], histories: Sequence[History]) -> list[Any]:

@@ -59,3 +59,30 @@ def record(
     paths = record_missing(recording, seeds=seeds, workers=workers or os.cpu_count() or 1)
     for _ in track(paths, "Recording", total=missing):
         pass
+
+
+@app.command()
+def train(
+    stage: Annotated[str, typer.Argument(help="vae, motion, odometry, dit, in this order; then export.")],
+    folder: Annotated[Path, typer.Argument(help="Checkpoints, logs and samples; training resumes from them.")],
+    episodes: Annotated[Path, typer.Option(help="Recorded episodes.")] = Path("data/rooms"),
+    steps: Annotated[int | None, typer.Option(min=1, help="Steps in all, those done before included.")] = None,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    threads: Annotated[int | None, typer.Option(min=1, help="Threads; all cores but one by default.")] = None,
+) -> None:
+    """Train `rooms` from scratch, stage by stage; `export` writes the weights into FOLDER/weights."""
+    with _extra("train"):
+        from model.training.stages import STAGES, StageError, Workshop, export, use_threads
+
+    if stage not in {*STAGES, "export"}:
+        raise typer.BadParameter(f"expected one of {', '.join(STAGES)} or export, got {stage!r}")
+    use_threads(threads or max(1, (os.cpu_count() or 2) - 1))
+    shop = Workshop(folder, episodes)
+    try:
+        if stage == "export":
+            export(shop, folder / "weights")
+        else:
+            run, usual = STAGES[stage]
+            run(shop, steps=steps or usual, seed=seed)
+    except StageError as error:
+        raise typer.BadParameter(str(error)) from error

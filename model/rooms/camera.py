@@ -43,6 +43,12 @@ def relative(poses: Tensor, reference: Tensor) -> Tensor:
     return torch.stack([dx * cos + dy * sin, dy * cos - dx * sin, poses[..., 2] - reference[..., 2]], -1)
 
 
+def displacement_between(camera: Camera, before: Tensor, after: Tensor) -> Tensor:
+    """From pose to pose (..., 3), ahead and to the right of the later heading, in steps: (..., 2)."""
+    turned_first = torch.cat([before[..., :2], after[..., 2:]], -1)
+    return relative(after, turned_first)[..., :2] / camera.step * after.new_tensor([1.0, -1.0])
+
+
 def rays(camera: Camera, size: int) -> Tensor:
     """Azimuth (counter-clockwise) and elevation of the pixels of a size x size picture: (size, size, 2)."""
     offset = (torch.arange(size) + 0.5) / size * 2 - 1

@@ -181,7 +181,8 @@ def attend(query: Tensor, keys: Tensor, values: Tensor, bias: Tensor | None) -> 
         return F.scaled_dot_product_attention(query, keys, values, bias)
     with torch.autocast("cpu", enabled=False):  # the softmax stays in the products' type
         logits = query @ keys.transpose(-1, -2) * query.shape[-1] ** -0.5
-        return (logits if bias is None else logits + bias).softmax(-1) @ values
+        weights: Tensor = (logits if bias is None else logits + bias).softmax(-1)
+        return weights @ values
 
 
 def norm(x: Tensor) -> Tensor:

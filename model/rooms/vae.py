@@ -74,6 +74,7 @@ class VAE(nn.Module):
 
     def __init__(self, config: VAEConfig) -> None:
         super().__init__()
+        self.config = config
         self.encoder, self.decoder = Encoder(config), Decoder(config)
         self.register_buffer("mean", torch.zeros(config.latent_channels, 1, 1))
         self.register_buffer("std", torch.ones(config.latent_channels, 1, 1))

@@ -3,24 +3,22 @@
 Legend: B jobs, m context tokens, n target tokens, H heads, d head size, C x h x w one latent.
 """
 
-import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from PIL import Image
-from safetensors.torch import load_file
 from torch import Tensor
 
 from ..sampling import euler_step, flow_sigmas
 from ..world_model import ControlAxis, ControlSchema, History, ModelSpec, Section
-from .camera import Camera, move, relative, turned
-from .dit import KV, DiT, DiTConfig, Phases, Target
-from .odometry import Odometry
-from .vae import VAE, VAEConfig
+from .camera import move, relative
+from .dit import KV, Phases, Target
+from .motion import Preview
+from .weights import SHIPPED, Networks, load_weights
 
 SCHEDULE = "f1k1f4s2f1s1f16k4f2k2f1k1_g1"
 RECALLED = 5  # 4 at s2, then the best at s1
@@ -65,6 +63,7 @@ class RoomsState:
     seed: int
     pose: Tensor  # (3,) float32
     latest: Tensor  # (C, h, w)
+    last: Tensor  # (5,): how far the last control led (2) and that control (3)
     sections: int = 0
     cache: dict[tuple[str, tuple[int, ...]], KV] = field(default_factory=dict)
 
@@ -89,27 +88,23 @@ class RoomsJob:
         return len(self.sigmas) - 1 - self.step
 
 
-class Networks(NamedTuple):
-    vae: VAE
-    dit: DiT
-    odometry: Odometry
-
-
 class Rooms:
     """WorldModel of the rooms; `load` makes one from a folder of weights."""
 
     def __init__(
         self, networks: Networks, starts: Tensor, *, steps: int = 2, dtype: torch.dtype = torch.float32
     ) -> None:
-        vae, dit, odometry = networks
         self.device, self.dtype = starts.device, dtype
-        self.vae = vae.eval().to(dtype=dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.dit, self.odometry, self.starts = dit.eval().to(dtype), odometry.eval().float(), starts
-        self.camera = dit.config.camera
+        for network in networks:
+            network.eval()
+        self.vae = networks.vae.to(dtype=dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.motion = networks.motion.to(dtype=dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.dit, self.odometry, self.starts = networks.dit.to(dtype), networks.odometry.float(), starts
+        self.camera = self.dit.config.camera
         self.sigmas = flow_sigmas(steps)
         self.groups = groups()
-        size, channels = dit.config.latent_size, dit.config.latent_channels
-        tokens = sum(len(dit.pixels(group.kind).cos) for group in self.groups)
+        size, channels = self.dit.config.latent_size, self.dit.config.latent_channels
+        tokens = sum(len(self.dit.pixels(group.kind).cos) for group in self.groups)
         self.spec = ModelSpec(
             name="rooms",
             frame_shape=(FRAME, FRAME),
@@ -131,11 +126,12 @@ class Rooms:
     def open(self, *, image: np.ndarray | None = None, prompt: str = "", seed: int = 0) -> RoomsState:  # noqa: ARG002 - no prompts
         latent = self.starts[seed % len(self.starts)] if image is None else self._encode(_square(image)[None])[0]
         start = Section(latent.half().cpu().numpy()[None], np.zeros((1, 3), np.float32))
-        return RoomsState(start, seed, torch.zeros(3), _tensor(start.latents[0]).to(self.device))
+        return RoomsState(start, seed, torch.zeros(3), _tensor(start.latents[0]).to(self.device), torch.zeros(5))
 
     def resume(self, state: RoomsState, latents: np.ndarray, poses: np.ndarray, *, num_sections: int) -> None:
         state.latest = _tensor(latents[-1]).to(self.device)
         state.pose = torch.from_numpy(poses[-1].copy())
+        state.last = torch.zeros(5)
         state.sections = num_sections
         state.cache.clear()
 
@@ -154,7 +150,17 @@ class Rooms:
         self, states: Sequence[RoomsState], controls: Sequence[np.ndarray], histories: Sequence[History]
     ) -> list[RoomsJob]:
         self._encode_missing(states, histories)
-        return [self._begin(*job) for job in zip(states, controls, histories, strict=True)]
+        control = torch.from_numpy(np.stack([rows[-1] for rows in controls]).astype(np.float32)).to(self.device)
+        previous = self._channels_last(torch.stack([state.latest for state in states]))
+        last = torch.stack([state.last for state in states])
+        preview = self.motion.preview(
+            self.camera, self.vae, previous, control.to(self.dtype), last.to(self.device, self.dtype)
+        )
+        parts = zip(control.split(1), *(part.float().split(1) for part in preview), strict=True)
+        return [
+            self._begin(state, history, control, Preview(*rest))
+            for state, history, (control, *rest) in zip(states, histories, parts, strict=True)
+        ]
 
     @torch.inference_mode()
     def advance(self, jobs: Sequence[RoomsJob]) -> None:
@@ -185,14 +191,15 @@ class Rooms:
         for job, latent, control in zip(jobs, latents, moved, strict=True):
             job.state.pose = move(self.camera, job.state.pose, control)
             job.state.latest = latent
+            job.state.last = torch.cat([control[:2], job.control[0].cpu()])
             job.state.sections += 1
             sections.append(Section(latent[None].half().cpu().numpy(), job.state.pose.numpy()[None].copy()))
         return sections
 
     @torch.inference_mode()
     def decode(self, states: Sequence[RoomsState], sections: Sequence[Section]) -> list[np.ndarray]:  # noqa: ARG002 - no overlap
-        latents = torch.cat([_tensor(section.latents) for section in sections]).to(self.device, self.dtype)
-        images = self.vae.decode(latents.contiguous(memory_format=torch.channels_last)).float()
+        latents = torch.cat([_tensor(section.latents) for section in sections]).to(self.device)
+        images = self.vae.decode(self._channels_last(latents)).float()
         frames = images.add(1).mul(127.5).round().clamp(0, 255).byte().permute(0, 2, 3, 1).cpu().numpy()
         ends = np.cumsum([len(section.latents) for section in sections])[:-1]
         return [np.ascontiguousarray(part) for part in np.split(frames, ends)]
@@ -207,18 +214,23 @@ class Rooms:
 
     @torch.inference_mode()
     def _encode(self, frames: np.ndarray) -> Tensor:
-        images = torch.from_numpy(frames).to(self.device).permute(0, 3, 1, 2).to(self.dtype).div(127.5).sub(1)
-        latents: Tensor = self.vae.encode(images.contiguous(memory_format=torch.channels_last)).float()
+        images = torch.from_numpy(frames).to(self.device).permute(0, 3, 1, 2).float().div(127.5).sub(1)
+        latents: Tensor = self.vae.encode(self._channels_last(images)).float()
         return latents
+
+    def _channels_last(self, x: Tensor) -> Tensor:
+        return x.to(self.dtype).contiguous(memory_format=torch.channels_last)
 
     def _encode_missing(self, states: Sequence[RoomsState], histories: Sequence[History]) -> None:
         """Compute the features of all groups that no earlier section of their session has computed."""
-        missing = {
-            (i, _key(group, history)): history.latents[list(group.slots)]
-            for i, (state, history) in enumerate(zip(states, histories, strict=True))
-            for group in self.groups
-            if history.valid[list(group.slots)].all() and _key(group, history) not in state.cache
-        }
+        missing: dict[tuple[int, tuple[str, tuple[int, ...]]], np.ndarray] = {}
+        for i, (state, history) in enumerate(zip(states, histories, strict=True)):
+            for group in self.groups:
+                key, slots = _key(group, history), list(group.slots)
+                if key in state.cache:
+                    state.cache[key] = state.cache.pop(key)  # the one not used for longest stands first
+                elif history.valid[slots].all():
+                    missing[i, key] = history.latents[slots]
         if not missing:
             return
         tokens: list[Tensor] = []
@@ -242,17 +254,16 @@ class Rooms:
             while len(cache) > CACHED_GROUPS:
                 del cache[next(iter(cache))]
 
-    def _begin(self, state: RoomsState, controls: np.ndarray, history: History) -> RoomsJob:
-        control = torch.from_numpy(np.asarray(controls[-1:], np.float32)).to(self.device)
+    def _begin(self, state: RoomsState, history: History, control: Tensor, preview: Preview) -> RoomsJob:
         context, mask = self._pack(state, history)
-        expected = relative(move(self.camera, state.pose, control[0].cpu()), state.pose)
-        base, seen = turned(self.camera, state.latest[None], control[:, 2])
+        steps = torch.cat([preview.displacement, control[:, 2:]], 1)[0].cpu()
+        expected = relative(move(self.camera, state.pose, steps), state.pose)
         noise = torch.Generator().manual_seed((state.seed * 1_000_003 + state.sections + 1) % 2**63)
         query = self.dit.group_phases("k1", expected[None, None], torch.zeros(1, 1))
         usable = torch.cat([mask, torch.ones(query.cos.shape[1], dtype=torch.bool)]).to(self.device)
         bias = torch.zeros(usable.shape, device=self.device).masked_fill(~usable, -torch.inf)[None, None, None]
-        noisy = torch.randn(base.shape, generator=noise).to(self.device)
-        return RoomsJob(state, control, base, seen, query, context, bias, noisy, self.sigmas)
+        noisy = torch.randn(preview.base.shape, generator=noise).to(self.device)
+        return RoomsJob(state, control, preview.base, preview.seen, query, context, bias, noisy, self.sigmas)
 
     def _pack(self, state: RoomsState, history: History) -> tuple[KV, Tensor]:
         """The context with the phases of the state's camera, (depth, 1, m, H, d), and which tokens count, (m,)."""
@@ -263,8 +274,6 @@ class Rooms:
             slots, key = list(group.slots), _key(group, history)
             known = bool(history.valid[slots].all())
             tokens = len(self.dit.pixels(group.kind).cos)
-            if known:
-                state.cache[key] = state.cache.pop(key)  # the oldest use stands first and is dropped first
             features.append(state.cache[key] if known else self._no_features(tokens))
             seen_from, age = relative(poses[slots], state.pose), (now - indices[slots]).float()
             phases.append(self.dit.group_phases(group.kind, seen_from[None], age[None]))
@@ -279,21 +288,10 @@ class Rooms:
         return KV(*(torch.zeros(shape, dtype=self.dtype, device=self.device) for _ in range(2)))
 
 
-def load(folder: Path | None = None, *, device: str = "cpu", steps: int = 2) -> Rooms:
-    """The shipped model, or one from a `folder` with config.json, vae, dit, odometry and starts as safetensors.
-
-    Raises FileNotFoundError that names the missing file.
-    """
-    folder = folder or Path(__file__).parent / "weights"
-    config = json.loads((folder / "config.json").read_text())
-    vae = VAE(VAEConfig(**config["vae"]))
-    dit = DiT(DiTConfig(**config["dit"] | {"camera": Camera(**config["dit"]["camera"])}))
-    odometry = Odometry(dit.config.latent_channels, dit.config.latent_size)
-    for name, module in {"vae": vae, "dit": dit, "odometry": odometry}.items():
-        module.load_state_dict({k: v.float() for k, v in load_file(folder / f"{name}.safetensors").items()})
-        module.to(device)
-    starts = load_file(folder / "starts.safetensors")["latents"].float().to(device)
-    return Rooms(Networks(vae, dit, odometry), starts, steps=steps, dtype=fast_dtype(device))
+def load(folder: Path = SHIPPED, *, device: str = "cpu", steps: int = 2) -> Rooms:
+    """The shipped model, or one from another `folder` of weights, as quick as `device` allows."""
+    networks, starts = load_weights(folder, device=device)
+    return Rooms(networks, starts, steps=steps, dtype=fast_dtype(device))
 
 
 def fast_dtype(device: str) -> torch.dtype:
@@ -301,11 +299,6 @@ def fast_dtype(device: str) -> torch.dtype:
     if device.startswith("cuda"):
         return torch.bfloat16
     return torch.bfloat16 if torch.ops.mkldnn._is_mkldnn_bf16_supported() else torch.float32
-
-
-def config_of(vae: VAEConfig, dit: DiTConfig) -> dict[str, object]:
-    """What `load` reads from config.json."""
-    return {"vae": asdict(vae), "dit": asdict(dit)}
 
 
 def _key(group: Group, history: History) -> tuple[str, tuple[int, ...]]:

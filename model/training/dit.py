@@ -12,8 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..rooms.camera import move, relative, turned
-from ..rooms.dit import KERNELS, KV, DiT, DiTConfig, Phases, Target
+from ..rooms.camera import displacement_between, move, relative
+from ..rooms.dit import KERNELS, KV, DiT, Phases, Target
+from ..rooms.weights import Networks
 from .loop import Run, fit
 
 RECENT = 19  # 16 at k4, 2 at k2, 1 at k1
@@ -29,7 +30,6 @@ class DiTTraining:
     context_noise: float = 0.3  # up to this standard deviation, for half of the sequences
     rollout_from: int = 1000  # step after which targets may follow the model's own frames
     rollout_share: float = 0.5
-    dit: DiTConfig = DiTConfig()
 
 
 class Latents(NamedTuple):
@@ -44,7 +44,7 @@ class Batch(NamedTuple):
     """Sequences whose first RECENT frames only serve as context."""
 
     clip: Tensor  # (B, RECENT + L, C, h, w)
-    controls: Tensor  # (B, L, A) of the targets
+    controls: Tensor  # (B, RECENT + L, A), each leading to its frame
     poses: Tensor  # (B, RECENT + L, 3)
     frames: Tensor  # (B, RECENT + L): index in the episode, negative before its start
     memory: Tensor  # (B, 1 + RECALLED, C, h, w): start, then recalled
@@ -54,34 +54,39 @@ class Batch(NamedTuple):
 
 
 def train_dit(
-    data: Latents, run: Run, training: DiTTraining, *, sample: Callable[[nn.Module, Path], None], seed: int = 0
+    data: Latents,
+    networks: Networks,
+    run: Run,
+    training: DiTTraining,
+    *,
+    sample: Callable[[nn.Module, Path], None] | None = None,
+    seed: int = 0,
 ) -> DiT:
-    """Train on `data`; returns the EMA model."""
-    torch.manual_seed(seed)
-    model = DiT(training.dit)
-    matrices = [p for name, p in model.blocks.named_parameters() if p.ndim == 2 and "modulation" not in name]
+    """Train `networks.dit` on `data` beside a VAE and a motion network that stay as they are; returns the EMA model."""
+    for frozen in (networks.vae, networks.motion):
+        frozen.eval().requires_grad_(False).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    matrices = [p for name, p in networks.dit.blocks.named_parameters() if p.ndim == 2 and "modulation" not in name]
     chosen = {id(p) for p in matrices}
-    others = [p for p in model.parameters() if id(p) not in chosen]
+    others = [p for p in networks.dit.parameters() if id(p) not in chosen]
     optimizers = [
         torch.optim.Muon(matrices, lr=training.rate, weight_decay=0.01, adjust_lr_fn="match_rms_adamw"),
         torch.optim.AdamW(others, lr=training.rate / 2, betas=(0.9, 0.99), weight_decay=0.01),
     ]
 
-    def loss(model: nn.Module, step: int) -> dict[str, Tensor]:
-        assert isinstance(model, DiT)
+    def loss(_model: nn.Module, step: int) -> dict[str, Tensor]:
         rng = np.random.default_rng((seed, step))
         generator = torch.Generator().manual_seed(seed * 1_000_003 + step)
         batch = draw(data, training, rng)
         rollout = step >= training.rollout_from and rng.random() < training.rollout_share
-        return dit_loss(model, batch, training, generator=generator, rollout=rollout)
+        return dit_loss(networks, batch, training, generator=generator, rollout=rollout)
 
-    ema = fit(run, model, optimizers=optimizers, loss=loss, sample=sample)
+    ema = fit(run, networks.dit, optimizers=optimizers, loss=loss, sample=sample)
     assert isinstance(ema, DiT)
     return ema
 
 
 def dit_loss(
-    model: DiT, batch: Batch, training: DiTTraining, *, generator: torch.Generator, rollout: bool
+    networks: Networks, batch: Batch, training: DiTTraining, *, generator: torch.Generator, rollout: bool
 ) -> dict[str, Tensor]:
     """Flow matching in x-prediction (Rectified Flow, arXiv 2209.03003), all targets of all sequences at once.
 
@@ -94,13 +99,13 @@ def dit_loss(
         with torch.no_grad():
             ones = torch.ones(clean.shape[:2])
             noise = torch.randn(clean.shape, generator=generator)
-            own = predict(model, context, noise, ones)
+            own = predict(networks, context, noise, ones)
         context = context._replace(clip=torch.cat([context.clip[:, :RECENT], own], 1))
     sigma = torch.empty(clean.shape[:2]).uniform_(0.1, 1.0, generator=generator)
     sigma = torch.where(torch.rand(sigma.shape, generator=generator) < 0.35, 1.0, sigma)
     noise = torch.randn(clean.shape, generator=generator)
     level = sigma[..., None, None, None]
-    predicted = predict(model, context, (1 - level) * clean + level * noise, sigma)
+    predicted = predict(networks, context, (1 - level) * clean + level * noise, sigma)
     error = (predicted - clean).square().mean((2, 3, 4))
     loss = (error / (sigma.square() + 0.25)).mean()
     first = error[sigma == 1].mean().detach() if bool((sigma == 1).any()) else error.mean().detach()
@@ -108,20 +113,26 @@ def dit_loss(
     return {"loss": loss, "rollout" if rollout else "first": first, "copy": copy}
 
 
-def predict(model: DiT, batch: Batch, noisy: Tensor, sigma: Tensor) -> Tensor:
+def predict(networks: Networks, batch: Batch, noisy: Tensor, sigma: Tensor) -> Tensor:
     """Clean targets (B, L, C, h, w) from `noisy` ones at `sigma` (B, L), each after the frames before it."""
     b, length = sigma.shape
+    model, camera = networks.dit, networks.dit.config.camera
     previous, reference = batch.clip[:, RECENT - 1 : -1].flatten(0, 1), batch.poses[:, RECENT - 1 : -1]
-    controls = batch.controls.flatten(0, 1)
-    base, seen = turned(model.config.camera, previous, controls[:, 2])
+    controls = batch.controls[:, RECENT:].flatten(0, 1)
+    moved = displacement_between(camera, batch.poses[:, RECENT - 2 : -2], reference)
+    last = torch.cat([moved, batch.controls[:, RECENT - 1 : -1]], 2).flatten(0, 1)
     with torch.autocast("cpu", torch.bfloat16):
-        context, bias = packed_context(model, batch, reference)
-        expected = relative(move(model.config.camera, reference, batch.controls), reference)[:, :, None]
+        with torch.no_grad():
+            preview = networks.motion.preview(camera, networks.vae, previous, controls, last)
+        steps = torch.cat([preview.displacement.float(), controls[:, 2:]], 1).unflatten(0, (b, length))
+        expected = relative(move(camera, reference, steps), reference)[:, :, None]
         query = model.group_phases("k1", expected, torch.zeros(b, length, 1))
         query = Phases(*(x.flatten(0, 1) for x in query))
-        target = Target(noisy.flatten(0, 1), sigma.flatten(), controls, base, seen, query)
+        context, bias = packed_context(model, batch, reference)
+        target = Target(noisy.flatten(0, 1), sigma.flatten(), controls, preview.base.float(), preview.seen, query)
         out = model(target, context, bias)
-    return out.float().unflatten(0, (b, length))  # type: ignore[no-any-return]
+    clean: Tensor = out.float().unflatten(0, (b, length))
+    return clean
 
 
 class Part(NamedTuple):
@@ -202,7 +213,7 @@ def draw(data: Latents, training: DiTTraining, rng: np.random.Generator) -> Batc
         picks.append(
             (
                 data.latents[e][inside],
-                data.controls[e][index[RECENT:]],
+                data.controls[e][inside],
                 data.poses[e][inside],
                 index,
                 data.latents[e][memory],

@@ -32,7 +32,7 @@ def fit(
     *,
     optimizers: Sequence[Optimizer],
     loss: Callable[[nn.Module, int], dict[str, Tensor]],
-    sample: Callable[[nn.Module, Path], None],
+    sample: Callable[[nn.Module, Path], None] | None = None,
 ) -> nn.Module:
     """Train `model` to `run.steps`, from the folder's checkpoint if there is one; returns the EMA model.
 
@@ -70,7 +70,7 @@ def fit(
                 log.flush()
                 totals, logged = {}, now
                 progress.update(bar, completed=step, description=f"{run.folder.name} loss {line['loss']:.4f}")
-            if step % run.sample_every == 0 or step == run.steps:
+            if sample is not None and (step % run.sample_every == 0 or step == run.steps):
                 sample(ema, run.folder / f"sample_{step:07d}.png")
             if time.monotonic() - saved > run.checkpoint_every or step == run.steps:
                 _save(run.folder / "checkpoint.pt", model, ema, optimizers, step)

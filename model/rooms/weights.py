@@ -1,0 +1,59 @@
+"""The files that `rooms` is loaded from: a configuration, three networks and the frames that worlds start from."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from .camera import Camera
+from .dit import DiT, DiTConfig
+from .motion import Motion
+from .odometry import Odometry
+from .vae import VAE, VAEConfig
+
+SHIPPED = Path(__file__).parent / "weights"
+
+
+class Networks(NamedTuple):
+    vae: VAE
+    motion: Motion
+    dit: DiT
+    odometry: Odometry
+
+
+def save_weights(folder: Path, networks: Networks, starts: Tensor) -> None:
+    """Write `networks` and the latents `starts` (n, C, h, w) into `folder`, in bfloat16."""
+    folder.mkdir(parents=True, exist_ok=True)
+    config = {"dit": asdict(networks.dit.config), "vae": asdict(networks.vae.config)}
+    (folder / "config.json").write_text(json.dumps(config, indent=1) + "\n")
+    for name, module in networks._asdict().items():
+        tensors = {key: value.to(torch.bfloat16).contiguous() for key, value in module.state_dict().items()}
+        save_file(tensors, folder / f"{name}.safetensors")
+    save_file({"latents": starts.half().contiguous()}, folder / "starts.safetensors")
+
+
+def load_weights(folder: Path = SHIPPED, *, device: str = "cpu") -> tuple[Networks, Tensor]:
+    """Read networks in float32 and starts (n, C, h, w) float32.
+
+    Raises FileNotFoundError naming the file that is missing, ValueError if they do not fit together.
+    """
+    for name in ("config.json", *(f"{part}.safetensors" for part in (*Networks._fields, "starts"))):
+        if not (folder / name).exists():
+            raise FileNotFoundError(f"expected the weights of `rooms` in {folder}, but there is no {name}")
+    config = json.loads((folder / "config.json").read_text())
+    camera = Camera(**config["dit"].pop("camera"))
+    dit = DiT(DiTConfig(**config["dit"], camera=camera))
+    latent = (dit.config.latent_channels, dit.config.latent_size)
+    networks = Networks(VAE(VAEConfig(**config["vae"])), Motion(*latent), dit, Odometry(*latent))
+    for name, module in networks._asdict().items():
+        tensors = load_file(folder / f"{name}.safetensors")
+        try:
+            module.load_state_dict({key: value.float() for key, value in tensors.items()})
+        except RuntimeError as error:
+            raise ValueError(f"{folder / name}.safetensors does not fit config.json: {error}") from error
+        module.to(device)
+    return networks, load_file(folder / "starts.safetensors")["latents"].float().to(device)
