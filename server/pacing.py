@@ -40,8 +40,12 @@ class Pacer:
 
     @property
     def deadline(self) -> float:
-        """When the next section's first frame is due."""
-        return self._next
+        """When the next section's first frame would be due at the model's own rate.
+
+        It knows nothing of this session's slowness: of those who share a model, who is served late must not have to
+        wait even longer for it.
+        """
+        return self._ready + self._num_frames * self._shortest
 
     @property
     def begin_at(self) -> float:

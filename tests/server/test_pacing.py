@@ -37,7 +37,8 @@ def test_a_slow_model_is_shown_evenly_as_fast_as_it_goes(num_frames: int) -> Non
 def test_sections_are_begun_as_late_as_they_can_be() -> None:
     pacer = Pacer(frame_rate=RATE, num_frames=1, now=0.0)
     play(pacer, [0.03] * 10)
-    assert pacer.begin_at == pytest.approx(pacer.deadline - 0.03)
+    [shown] = pacer.release(pacer.begin_at + 0.03)
+    assert pacer.begin_at == pytest.approx(shown + 0.1 - 0.03)
 
 
 def test_the_wait_for_others_counts_as_lead() -> None:
@@ -45,8 +46,17 @@ def test_the_wait_for_others_counts_as_lead() -> None:
     pacer = Pacer(frame_rate=RATE, num_frames=1, now=0.0)
     for _ in range(10):
         begun_late = pacer.begin_at + 0.04
-        pacer.release(begun_late + 0.03)
-    assert pacer.deadline - pacer.begin_at == pytest.approx(0.07)
+        [shown] = pacer.release(begun_late + 0.03)
+    assert pacer.begin_at == pytest.approx(shown + 0.1 - 0.07)
+
+
+def test_who_was_served_last_is_less_urgent_however_slow_it_is() -> None:
+    quick, slow = (Pacer(frame_rate=RATE, num_frames=2, now=0.0) for _ in range(2))
+    play(quick, [0.03] * 5)
+    play(slow, [3.0] * 5)
+    quick.restart(100.0)
+    slow.restart(99.0)
+    assert slow.deadline < quick.deadline == pytest.approx(100.2)
 
 
 def test_small_delays_do_not_lower_the_rate() -> None:
