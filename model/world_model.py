@@ -89,7 +89,8 @@ class WorldModel(Protocol):
     """A model that the server can play. One thread calls it, never two at once.
 
     All arrays are numpy: latents float16, frames uint8 RGB (n, H, W, 3), controls and features float32.
-    States and jobs are the model's own types. Equal states, controls and histories give equal sections, whoever else is in the batch.
+    States and jobs are the model's own types. Equal states, controls and histories give equal sections,
+    whoever else is in the batch.
     """
 
     spec: ModelSpec
