@@ -83,19 +83,13 @@ def pose_angles(relative: Tensor, age: Tensor) -> Tensor:
 
 
 def ray_phases(camera: Camera, size: int, kernel: tuple[int, int, int]) -> Phases:
-    """Phases of a picture's tokens, pooled over the kernel's pixels (paper section 3.1): (n, P)."""
-    direction = rays(camera, size)
-    rest = len(POSITION) * 2 + len(AGE)
-    angles = torch.cat(
-        [
-            direction[..., :1] * torch.tensor(AZIMUTH),
-            direction[..., 1:] * torch.tensor(ELEVATION),
-            torch.zeros(size, size, rest),
-        ],
-        -1,
-    )
-    pooled = [F.avg_pool2d(part.permute(2, 0, 1), kernel[1:]).flatten(1).T for part in (angles.cos(), angles.sin())]
-    return Phases(*pooled)
+    """Phases of a picture's tokens, pooled over the base tokens under the kernel (paper section 3.1): (n, P)."""
+    direction = rays(camera, size // 2)
+    rest = torch.zeros(*direction.shape[:2], len(POSITION) * 2 + len(AGE))
+    azimuth, elevation = (direction[..., i, None] * torch.tensor(x) for i, x in enumerate((AZIMUTH, ELEVATION)))
+    angles = torch.cat([azimuth, elevation, rest], -1).permute(2, 0, 1)
+    pool = (kernel[1] // 2, kernel[2] // 2)
+    return Phases(*(F.avg_pool2d(part, pool).flatten(1).T for part in (angles.cos(), angles.sin())))
 
 
 def combine(frames: Phases, pixels: Phases) -> Phases:
