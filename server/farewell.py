@@ -1,0 +1,38 @@
+"""How a connection ends: the errors that end it, and the last message that each one makes."""
+
+from .auth import Refused
+from .protocol import Error, Goaway, Message, ProtocolError
+
+
+class Farewell(Exception):
+    """The connection ends with this message."""
+
+    def __init__(self, message: Error | Goaway) -> None:
+        super().__init__(message)
+        self.message = message
+
+    @property
+    def code(self) -> str:
+        return self.message.code if isinstance(self.message, Error) else "goaway"
+
+
+class Left(Exception):
+    """The client has ended the connection; there is nobody to say anything to."""
+
+
+ENDS = (Farewell, Refused, ProtocolError)
+End = Farewell | Refused | ProtocolError
+
+
+def check_last(message: Message) -> None:
+    """Raise Farewell with a message that the protocol lets a connection end with."""
+    if isinstance(message, Goaway) or (isinstance(message, Error) and not message.code.startswith("input.")):
+        raise Farewell(message)
+
+
+def last_word(end: End) -> Error | Goaway:
+    """What to tell the client."""
+    if isinstance(end, Farewell):
+        return end.message
+    retry_after = end.retry_after if isinstance(end, Refused) else 0.0
+    return Error(code=end.code, message=str(end), retry_after=retry_after)
