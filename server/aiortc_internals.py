@@ -121,18 +121,16 @@ def ice_connections(peer: RTCPeerConnection) -> list[Connection]:
     return list({id(transport): transport._connection for transport in transports}.values())
 
 
-def gather_on(connection: Connection, addresses: Sequence[str]) -> None:
-    """Let an ICE agent listen on these addresses. Before setLocalDescription.
+def gather_on(connection: Connection, chosen: Sequence[str]) -> None:
+    """Let an ICE agent listen on `chosen` addresses, or else on all of the host's. Before setLocalDescription.
 
-    aioice itself takes every address of the host but 127.0.0.1, so that a host with no other has none.
+    aioice leaves 127.0.0.1 out, so that a host with no other address has none; here it then has that one.
     """
     gather = connection.get_component_candidates
 
     async def gather_chosen(component: int, addresses: list[str], timeout: int = 5) -> Any:  # noqa: ASYNC109
-        del addresses
-        return await gather(component, chosen, timeout)
+        return await gather(component, list(chosen) or addresses or ["127.0.0.1"], timeout)
 
-    chosen = list(addresses)
     connection.get_component_candidates = gather_chosen  # type: ignore[method-assign]
 
 

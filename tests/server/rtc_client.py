@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Self
 
+from aioice import Connection
 from aiortc import RTCConfiguration, RTCDataChannel, RTCPeerConnection, RTCSessionDescription
 
 from server.aiortc_internals import PLAYOUT_DELAY, gather_on, ice_connections
@@ -28,6 +29,7 @@ class RtcClient:
     def __init__(self, *, channels: bool = True, protocol: str = "") -> None:
         self.peer = RTCPeerConnection(RTCConfiguration(iceServers=[]))
         self.heard = Heard()
+        self.location = ""
         self.input: RTCDataChannel | None = None
         self.events: RTCDataChannel | None = None
         self._receiver = self.peer.addTransceiver("video", direction="recvonly").receiver
@@ -44,11 +46,14 @@ class RtcClient:
 
     async def offer(self) -> str:
         """The SDP, with playout delay on offer as browsers do, which aiortc does not."""
-        for connection in ice_connections(self.peer):
+        for connection in self.connections():
             gather_on(connection, ["127.0.0.1"])
         await self.peer.setLocalDescription(await self.peer.createOffer())
         extension = f"a=extmap:{EXTENSION_ID} {PLAYOUT_DELAY}\r\na=mid:"
         return self.peer.localDescription.sdp.replace("a=mid:", extension, 1)
+
+    def connections(self) -> list[Connection]:
+        return ice_connections(self.peer)
 
     async def accept(self, answer: str) -> None:
         self._record()
