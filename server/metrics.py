@@ -49,7 +49,18 @@ class Metrics:
         self.sessions = Gauge("rewander_sessions", "Sessions that live.", registry=registry)
         self.connections = Gauge("rewander_connections", "Open connections.", ["transport", "role"], registry=registry)
         self.memory_entries = Gauge("rewander_memory_entries", "Memories of all sessions.", registry=registry)
-        self.fps = Gauge("rewander_frames_per_second", "Of all sessions, over the last second.", registry=registry)
+        self.batch_size = Gauge("rewander_batch_size", "Sessions in the last denoise step.", registry=registry)
+        self.stage = Histogram(
+            "rewander_stage_seconds",
+            "The engine's stages of a section.",
+            ["stage"],
+            buckets=STAGE_BUCKETS,
+            registry=registry,
+        )
+
+    def observe_stage(self, stage: str, seconds: float) -> None:
+        """Count one stage of a section, as `Engine` reports it from its thread."""
+        self.stage.labels(stage).observe(seconds)
 
     def render(self) -> bytes:
         """The text that Prometheus scrapes."""

@@ -1,0 +1,78 @@
+"""A whole server on 127.0.0.1 and a port of its own, in the test's event loop, playing the tiny model."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, closing
+from dataclasses import dataclass, replace
+from http.client import HTTPConnection
+from typing import Any
+
+from server.serve import DrainingServer, ServeConfig, build
+from tests.server.tiny_model import TinyModel
+
+PATIENCE = 8.0  # seconds
+
+logging.getLogger("aioice").setLevel(logging.WARNING)
+
+
+@dataclass
+class Running:
+    """`host` is 127.0.0.1:port."""
+
+    server: DrainingServer
+    host: str
+
+    @property
+    def url(self) -> str:
+        return f"http://{self.host}"
+
+    @property
+    def house(self) -> Any:
+        return self.server._house
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Of an HTTP request; header names in lower case."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+
+async def fetch(
+    host: str, method: str, path: str, *, body: bytes | None = None, headers: dict[str, str] | None = None
+) -> Answer:
+    """One request over a connection of its own."""
+
+    def request() -> Answer:
+        connection = HTTPConnection(host, timeout=PATIENCE)
+        with closing(connection):
+            connection.request(method, path, body, headers or {})
+            response = connection.getresponse()
+            return Answer(response.status, {k.lower(): v for k, v in response.getheaders()}, response.read())
+
+    return await asyncio.to_thread(request)
+
+
+async def until(happened: Callable[[], object]) -> None:
+    """Wait for something that nothing tells of."""
+    async with asyncio.timeout(PATIENCE):
+        while not happened():  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+
+
+@asynccontextmanager
+async def running(config: ServeConfig = ServeConfig(), *, sockets: list[Any] | None = None) -> AsyncIterator[Running]:  # noqa: B008
+    ready = asyncio.get_running_loop().create_future()
+    server = build(TinyModel(), replace(config, port=0), ready=ready.set_result)
+    serving = asyncio.ensure_future(server.serve(sockets))
+    try:
+        await asyncio.wait([ready, serving], return_when=asyncio.FIRST_COMPLETED)
+        if serving.done():
+            await serving
+        yield Running(server, (await ready).removeprefix("http://").rstrip("/"))
+    finally:
+        server.should_exit = True
+        await serving
