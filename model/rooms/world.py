@@ -130,7 +130,7 @@ class Rooms:
 
     def resume(self, state: RoomsState, latents: np.ndarray, poses: np.ndarray, *, num_sections: int) -> None:
         state.latest = _tensor(latents[-1]).to(self.device)
-        state.pose = torch.from_numpy(poses[-1].copy())
+        state.pose = _tensor(poses[-1])
         state.last = torch.zeros(5)
         state.sections = num_sections
         state.cache.clear()
@@ -214,7 +214,7 @@ class Rooms:
 
     @torch.inference_mode()
     def _encode(self, frames: np.ndarray) -> Tensor:
-        images = torch.from_numpy(frames).to(self.device).permute(0, 3, 1, 2).float().div(127.5).sub(1)
+        images = _tensor(frames).to(self.device).permute(0, 3, 1, 2).div(127.5).sub(1)
         latents: Tensor = self.vae.encode(self._channels_last(images)).float()
         return latents
 
@@ -310,7 +310,7 @@ def _join(parts: list[Tensor], dim: int = 0) -> Tensor:
 
 
 def _tensor(latents: np.ndarray) -> Tensor:
-    return torch.from_numpy(latents).float()
+    return torch.from_numpy(latents.astype(np.float32))
 
 
 def _square(image: np.ndarray) -> np.ndarray:
@@ -318,4 +318,4 @@ def _square(image: np.ndarray) -> np.ndarray:
     side = min(image.shape[:2])
     top, left = (image.shape[0] - side) // 2, (image.shape[1] - side) // 2
     middle = Image.fromarray(image[top : top + side, left : left + side])
-    return np.asarray(middle.resize((FRAME, FRAME), Image.Resampling.LANCZOS))
+    return np.array(middle.resize((FRAME, FRAME), Image.Resampling.LANCZOS))

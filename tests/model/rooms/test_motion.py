@@ -8,7 +8,7 @@ CAMERA = Camera()
 
 
 def wall(camera_x: float, camera_z: float, heading: float, size: int = 96) -> torch.Tensor:
-    """A picture (1, 3, size, size) of a smooth pattern on the plane z = 3 metres ahead of the origin, exactly rendered."""
+    """A smooth pattern on the plane 3 metres ahead of the origin, rendered exactly: (1, 3, size, size)."""
     offset = ((torch.arange(size) + 0.5) / size * 2 - 1) * CAMERA.edge
     x, y = offset[None, :].expand(size, size), offset[:, None].expand(size, size)
     cos, sin = torch.tensor(heading).cos(), torch.tensor(heading).sin()

@@ -1,0 +1,181 @@
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+import torch
+
+from model.evaluation.rollout import Record, history_at, rollout, sample
+from model.rooms.camera import displacement_between
+from model.rooms.world import CACHED_GROUPS, RECALLED, Rooms, RoomsState, groups
+from model.training.dit import RECENT, Batch, predict
+from model.world_model import Section
+from tests.model.rooms.small import networks, rooms
+
+
+def record(frames: int = 40, seed: int = 0) -> Record:
+    rng = np.random.default_rng(seed)
+    return Record(
+        rng.standard_normal((frames, 16, 16, 16)).astype(np.float16),
+        rng.uniform(-1, 1, (frames, 3)).astype(np.float32),
+        np.cumsum(rng.normal(0, 0.1, (frames, 3)), 0).astype(np.float32),
+    )
+
+
+def step(model: Rooms, record: Record, now: int, recalled: Sequence[int] = (), seed: int = 0) -> Section:
+    state = model.open(seed=seed)
+    model.resume(state, record.latents[:now], record.poses[:now], num_sections=now - 1)
+    return sample(model, [state], [record.controls[now : now + 1]], [history_at(model.spec, record, now, recalled)])[0]
+
+
+def test_spec_counts_the_tokens_of_its_schedule() -> None:
+    model = rooms()
+    assert model.spec.context_tokens == 64 + 4 * 16 + 64 + 4 * 4 + 16 + 64
+    assert [slot for group in groups() for slot in group.slots] == [0, 2, 3, 4, 5, 1, *range(6, 25)]
+
+
+def test_same_seed_gives_the_same_bits() -> None:
+    one, two = (step(rooms(), record(), 30, (3, 9)) for _ in range(2))
+    assert np.array_equal(one.latents, two.latents)
+    assert np.array_equal(one.poses, two.poses)
+    assert not np.array_equal(one.latents, step(rooms(), record(), 30, (3, 9), seed=1).latents)
+
+
+def test_a_session_does_not_depend_on_who_else_is_in_the_batch() -> None:
+    """Within 1e-3 of latents of unit variance: shapes of products differ, and with them their rounding."""
+    model, records = rooms(), [record(seed=i) for i in range(3)]
+    states = [model.open(seed=i) for i in range(3)]
+    for state, one in zip(states, records, strict=True):
+        model.resume(state, one.latents[:30], one.poses[:30], num_sections=29)
+    histories = [history_at(model.spec, one, 30, (2, 5)) for one in records]
+    together = sample(model, states, [one.controls[30:31] for one in records], histories)
+    for i, section in enumerate(together):
+        alone = step(model, records[i], 30, (2, 5), seed=i)
+        np.testing.assert_allclose(section.latents, alone.latents, atol=2e-3)
+
+
+def test_jobs_at_different_steps_share_a_batch() -> None:
+    model, one = rooms(), record()
+    histories, controls = [history_at(model.spec, one, 30, ())], [one.controls[30:31]]
+
+    def begun() -> list[object]:
+        state = model.open(seed=0)
+        model.resume(state, one.latents[:30], one.poses[:30], num_sections=29)
+        return model.begin([state], controls, histories)
+
+    early, late = begun(), begun()
+    model.advance(early)
+    model.advance([*early, *late])
+    model.advance([*early, *late])  # early has none left and stays as it is
+    first, second = model.finish([*early, *late])
+    np.testing.assert_allclose(first.latents, second.latents, atol=2e-3)
+
+
+def test_empty_slots_do_not_matter_and_recalled_ones_do() -> None:
+    model, one = rooms(), record()
+    history = history_at(model.spec, one, 30, ())
+    state = model.open(seed=0)
+    model.resume(state, one.latents[:30], one.poses[:30], num_sections=29)
+    history.latents[1 : 1 + RECALLED] = 7.0
+    noisy = sample(model, [state], [one.controls[30:31]], [history])[0]
+    assert np.array_equal(noisy.latents, step(model, one, 30).latents)
+    assert not np.array_equal(noisy.latents, step(model, one, 30, (4,)).latents)
+
+
+def test_features_of_context_are_kept_and_bounded() -> None:
+    model, one = rooms(), record(frames=60)
+    state = model.open(seed=0)
+    for now in range(1, 60):
+        recalled = tuple(range(max(1, now - 40), max(1, now - 5), 3))[:RECALLED]
+        sample(model, [state], [one.controls[now : now + 1]], [history_at(model.spec, one, now, recalled)])
+        assert len(state.cache) <= CACHED_GROUPS
+    assert ("start", (0,)) in state.cache
+
+
+def test_resume_continues_where_the_session_was() -> None:
+    model, one = rooms(), record()
+    state = model.open(seed=5)
+    sections = []
+    for now in range(1, 6):
+        sections += sample(model, [state], [one.controls[now : now + 1]], [history_at(model.spec, one, now, ())])
+        one.latents[now], one.poses[now] = sections[-1].latents[0], sections[-1].poses[0]
+    again = model.open(seed=5)
+    model.resume(again, one.latents[:6], one.poses[:6], num_sections=5)
+    assert torch.equal(again.pose, state.pose)
+    assert torch.equal(again.latest, state.latest)
+    assert again.sections == state.sections
+
+
+def test_the_start_is_the_image_in_its_middle() -> None:
+    model = rooms()
+    image = np.zeros((90, 200, 3), np.uint8)
+    image[:, 55:145] = np.random.default_rng(0).integers(0, 255, (90, 90, 3))
+    wide, square = model.open(image=image), model.open(image=image[:, 55:145])
+    assert np.array_equal(wide.start.latents, square.start.latents)
+    assert wide.start.latents.shape == (1, 16, 16, 16)
+
+
+def test_expected_poses_walk_ahead() -> None:
+    model = rooms()
+    state = model.open(seed=0)
+    poses = model.expected_poses(state, np.tile(np.float32([1, 0, 0]), (3, 1)))
+    np.testing.assert_allclose(poses[:, 0], [0.16, 0.32, 0.48], rtol=1e-5)
+
+
+def test_decode_gives_each_session_its_frames() -> None:
+    model = rooms()
+    sections = [Section(record(seed=i).latents[:1], np.zeros((1, 3), np.float32)) for i in range(2)]
+    frames = model.decode([None, None], sections)
+    assert [part.shape for part in frames] == [(1, 128, 128, 3)] * 2
+    assert frames[0].dtype == np.uint8
+    assert not np.array_equal(frames[0], frames[1])
+    np.testing.assert_allclose(frames[1].astype(int), model.decode([None], sections[1:])[0], atol=1)
+
+
+def test_features_are_unit_vectors_that_tell_latents_apart() -> None:
+    features = rooms().features(record().latents[:4])
+    assert features.shape == (4, rooms().spec.feature_size)
+    np.testing.assert_allclose(np.linalg.norm(features, axis=1), 1, rtol=1e-5)
+    assert (features @ features.T)[0, 1] < 0.9
+
+
+def test_prompts_are_refused() -> None:
+    model = rooms()
+    with pytest.raises(ValueError, match="no prompts"):
+        model.set_prompt(model.open(seed=0), "a red door")
+
+
+def test_rollouts_write_what_they_generate() -> None:
+    model, one = rooms(), record()
+    (done,), frames = rollout(model, [one], first=30, frames=3)
+    assert frames.shape == (1, 3, 128, 128, 3)
+    assert np.array_equal(done.latents[:30], one.latents[:30])
+    assert not np.array_equal(done.latents[30:33], one.latents[30:33])
+    assert np.array_equal(done.latents[33:], one.latents[33:])
+
+
+def test_training_and_play_see_the_same_context() -> None:
+    """One target of a training batch, and the same frame through the plug-in, are predicted alike."""
+    made, one, now, recalled = networks(), record(60), 40, [3, 8, 13, 4, 17]
+    model = Rooms(made, torch.zeros(1, 16, 16, 16), steps=1)
+    span = slice(now - RECENT, now + 1)
+    memory = np.array([0, *recalled[1:], recalled[0]])  # play has the best first, training last
+    batch = Batch(
+        *(
+            torch.from_numpy(x.astype(np.float32))[None]
+            for x in (one.latents[span], one.controls[span], one.poses[span])
+        ),
+        torch.arange(now - RECENT, now + 1)[None],
+        *(torch.from_numpy(x.astype(np.float32))[None] for x in (one.latents[memory], one.poses[memory])),
+        torch.from_numpy(memory)[None],
+        torch.ones(1, 1 + RECALLED, dtype=torch.bool),
+    )
+    state: RoomsState = model.open(seed=0)
+    model.resume(state, one.latents[:now], one.poses[:now], num_sections=now - 1)
+    before, after = (torch.from_numpy(one.poses[now - lag]) for lag in (2, 1))
+    state.last = torch.cat([displacement_between(model.camera, before, after), torch.from_numpy(one.controls[now - 1])])
+    (job,) = model.begin([state], [one.controls[now : now + 1]], [history_at(model.spec, one, now, recalled)])
+    with torch.no_grad():
+        trained = predict(made, batch, job.noisy[None], torch.ones(1, 1))
+    model.advance([job])
+    played = job.noisy
+    assert (trained[0] - played).norm() / (played - job.base).norm() < 0.05  # training runs in bfloat16
