@@ -123,7 +123,7 @@ export class Connection {
     const end = await ride.ended();
     this.#link = null;
     if (end instanceof DecoderFailure) this.#codec = "jpeg";
-    if (end instanceof Away) this.resume = end.resume;
+    if (end instanceof Away) this.resume = end.resume || this.resume;
     return end;
   }
 
@@ -131,7 +131,7 @@ export class Connection {
     if (end instanceof Refusal && end.retryAfter > 0) return this.#pauseBusy(end);
     if (end instanceof Refusal) {
       const isStale = this.resume && !this.#hasBeenIn; // a reload too late to come back: begin anew
-      this.resume = "";
+      if (end.code !== "session.moved") this.resume = "";
       return isStale ? undefined : this.#pauseRefused(end.code, end.message);
     }
     this.#lostAt ||= performance.now();
@@ -186,12 +186,16 @@ class Ride {
       this.#isWelcome = true;
       this.onWelcome(message);
     }
-    if (message.t === "error" && !message.code.startsWith("input.")) {
-      this.closed(new Refusal(message.code, message.message, message.retry_after));
-    }
+    if (message.t === "error" && !message.code.startsWith("input.")) this.#refused(message);
     if (message.t === "goaway") this.closed(new Away(message.resume, message.retry_after));
     this.ears.message(message);
   };
+
+  /** Who was in already, and may come back, has not lost the place to someone else. */
+  #refused({ code, message, retry_after }) {
+    const mayComeBack = this.#isWelcome && retry_after > 0;
+    this.closed(mayComeBack ? new Away("", retry_after) : new Refusal(code, message, retry_after));
+  }
 
   picture = (picture) => {
     this.#lastHeard = performance.now();

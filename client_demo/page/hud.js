@@ -10,7 +10,13 @@ const CARDS = {
   waiting: () => ["Opening the world", "The first frame is being generated.", ""],
   lost: ({ attempt }) => ["Connection lost", attempt > 1 ? `Coming back to your world · try ${attempt}` : "Coming back to your world.", ""],
   busy: ({ message, seconds }) => ["No place is free", `${sentence(message)} Next try in ${seconds} s.`, "Try now"],
-  refused: ({ message, code }) => ["The server said no", `${sentence(message || code)}`, "Open a new world"],
+  refused: ({ message, code }) => REFUSALS[code] ?? ["The server said no", sentence(message || code), "Open a new world"],
+};
+const REFUSALS = {
+  "auth.token": ["This server asks for a token", "Add #token=… to the address of this page.", ""],
+  "session.unknown": ["This world has ended", "Nobody has played it for a while.", "Open a new world"],
+  "session.moved": ["You went on elsewhere", "This world is open in another window.", "Come back here"],
+  "session.taken": ["Someone plays here", "You may watch, or walk a world of your own.", "Open a new world"],
 };
 
 const byId = (id) => document.getElementById(id);
@@ -114,7 +120,8 @@ function label(tile, { id, score, why }) {
   tile.style.setProperty("--score", Math.max(0, Math.min(1, score)));
   tile.querySelector("img").alt = `memory ${id}, score ${score.toFixed(2)}, ${why}`;
   tile.querySelector("b").textContent = score.toFixed(2);
-  tile.querySelector("span").textContent = why;
+  tile.querySelector("span").textContent = why.split(":", 1)[0]; // the way it was found; the figures behind it follow
+  tile.title = why;
 }
 
 let toastTimer = 0;

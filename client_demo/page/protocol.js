@@ -25,10 +25,10 @@ export class Refusal extends Error {
   }
 }
 
-/** The server asks us to come back with `resume` after `retryAfter` seconds. */
+/** The server asks us to come back after `retryAfter` seconds, with `resume` unless that is empty. */
 export class Away extends Error {
   constructor(resume, retryAfter) {
-    super("the server is leaving");
+    super("the server asked us to come back");
     this.resume = resume;
     this.retryAfter = retryAfter;
   }

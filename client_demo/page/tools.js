@@ -36,7 +36,7 @@ export function attachTools({ world, connection, screen, request }) {
   attachView(screen);
   byId("tool-invite").onclick = () => invite(world.welcome);
   byId("card-action").onclick = () => {
-    if (connection.stage === "busy") return connection.retry();
+    if (connection.stage === "busy" || connection.resume) return connection.retry();
     world.start = { seed: randomSeed() };
     showSeed(world.start.seed);
     connection.retry({ ...request(), ...world.start, session: undefined, role: "player" });

@@ -153,10 +153,11 @@ function codecsByPreference() {
   return codecs.toSorted((one, other) => rank(one) - rank(other));
 }
 
+/** What the server has against us, or only against WebRTC with us. */
 async function refusalOf(response) {
-  if ([404, 405, 501].includes(response.status)) return new Unreachable("the server offers no WebRTC");
   const said = await response.json().catch(() => ({}));
   const { code = `http.${response.status}`, message = response.statusText } = said;
+  if (/^(offer|rtc|http)\./.test(code)) return new Unreachable(message);
   const isBusy = [429, 503].includes(response.status);
   const retryAfter = Number(said.retry_after ?? response.headers.get("Retry-After")) || (isBusy ? 5 : 0);
   return new Refusal(code, message, isBusy ? retryAfter : 0);
