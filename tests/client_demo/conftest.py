@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, Route, sync_playwright
 
+from tests.client_demo.serving import served
+
 PAGE = Path(__file__).parents[2] / "client_demo" / "page"
 QUIET = (
     "--headless=new --no-sandbox --disable-gpu --disable-quic --no-first-run "
@@ -19,6 +21,19 @@ def browser(chromium: str) -> Iterator[Browser]:
         browser = playwright.chromium.launch(executable_path=chromium, args=QUIET)
         yield browser
         browser.close()
+
+
+@pytest.fixture(scope="module")
+def world() -> Iterator[str]:
+    """Address of a server that plays the tiny model."""
+    with served("tiny") as address:
+        yield address
+
+
+@pytest.fixture
+def url(world: str) -> str:
+    """Where the tiny model's server takes WebSockets."""
+    return world.replace("http", "ws", 1) + "ws"
 
 
 @pytest.fixture

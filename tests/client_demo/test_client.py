@@ -1,10 +1,11 @@
-"""The Python client against scripted servers on real sockets; the contract's own types check what it sends."""
+"""The Python client against scripted servers, whose contract checks what it sends, and against the real one."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import TypeVar
 
+import numpy as np
 import pytest
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
@@ -186,3 +187,23 @@ async def test_a_server_that_stays_away_is_given_up() -> None:
         world = await Client(url, patience=0.3).__aenter__()
     with pytest.raises(ConnectionError, match="within 0.3 s"):
         await world.frame()
+
+
+async def test_a_viewer_sees_the_players_frames(url: str) -> None:
+    async with Client(url, seed=3) as player, Client(url, session=player.welcome["session"], role="viewer") as viewer:
+        seen = {frame.receipt.frame: frame.pixels for frame in [await viewer.frame() for _ in range(5)]}
+        for _ in range(20):
+            frame = await player.frame()
+            if frame.receipt.frame in seen:
+                np.testing.assert_array_equal(frame.pixels, seen[frame.receipt.frame])
+                return
+        pytest.fail("expected a frame that both have seen")
+
+
+async def test_a_world_of_the_same_seed_starts_the_same(url: str) -> None:
+    starts = []
+    for seed in (3, 3, 4):
+        async with Client(url, seed=seed) as world:
+            starts.append((await world.frame()).pixels.astype(int))
+    assert np.abs(starts[0] - starts[1]).mean() == 0
+    assert np.abs(starts[0] - starts[2]).mean() > 20

@@ -1,5 +1,6 @@
 """The bot's plan, and its recordings as a player would read them."""
 
+import asyncio
 from itertools import islice
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import av
 import numpy as np
 import pytest
 
-from client_demo.walk_bot import Recorder, there_and_back
+from client_demo.walk_bot import Recorder, there_and_back, walk
 
 AXES = [
     {"name": "move", "keys": {"KeyW": 1.0, "KeyS": -1.0}},
@@ -49,3 +50,14 @@ def test_a_recording_of_nothing_can_be_closed(tmp_path: Path) -> None:
     with Recorder(tmp_path / "empty.mp4", frame_rate=20.0) as recorder:
         pass
     assert recorder.num_frames == 0
+
+
+def test_the_bot_saves_what_it_walked(url: str, tmp_path: Path) -> None:
+    out = tmp_path / "walk.mp4"
+    count = asyncio.run(walk(url, {"codec": "jpeg", "seed": 3}, out=out, seconds=1.0))
+    assert 25 <= count <= 51  # at 50 frames per second, of which some may be late
+    with av.open(str(out)) as container:
+        pictures = [frame.to_ndarray(format="rgb24").astype(int) for frame in container.decode(video=0)]
+    assert len(pictures) == count
+    assert pictures[0].shape == (16, 32, 3)
+    assert np.abs(pictures[0] - pictures[-1]).mean() > 20

@@ -1,0 +1,71 @@
+"""Servers for the tests of clients, each in a process of its own: `python -m tests.client_demo.serving NAME`."""
+
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import uvicorn
+
+from model.world_model import WorldModel
+from server.engine import EngineConfig
+from server.limits import LimitConfig
+from server.serve import ServeConfig, build
+from tests.client_demo.blink_model import BlinkModel
+from tests.client_demo.stock_aiortc import stock_app
+from tests.server.tiny_model import TinyModel
+
+ROOT = Path(__file__).parents[2]
+STOP_SECONDS = 15.0
+
+
+@contextmanager
+def served(name: str, *, port: int = 0) -> Iterator[str]:
+    """Run the server `name` on the loopback until the end of the block; yields its address, with a slash."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tests.client_demo.serving", name, str(port)],
+        cwd=ROOT,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    with process:
+        assert process.stdout is not None
+        address = process.stdout.readline().strip()
+        assert address, f"the server {name} did not start"
+        try:
+            yield address
+        finally:
+            process.terminate()
+            process.wait(STOP_SECONDS)
+
+
+def _ours(model: WorldModel, *, port: int, max_sessions: int = 64) -> None:
+    limits = LimitConfig(entries_per_minute=600, per_address=64)  # all tests come from one address
+    config = ServeConfig(port=port, engine=EngineConfig(max_sessions=max_sessions), limits=limits)
+    build(model, config, ready=_tell).run()
+
+
+def _stock(port: int) -> None:
+    with socket.create_server(("127.0.0.1", port)) as listener:
+        _tell(f"http://127.0.0.1:{listener.getsockname()[1]}/")
+        uvicorn.Server(uvicorn.Config(stock_app(), log_level="warning")).run(sockets=[listener])
+
+
+def _tell(address: str) -> None:
+    sys.stdout.write(f"{address}\n")
+    sys.stdout.flush()
+
+
+SERVERS: dict[str, Callable[[int], None]] = {
+    "tiny": lambda port: _ours(TinyModel(), port=port),
+    "tiny-full": lambda port: _ours(TinyModel(), port=port, max_sessions=1),
+    "blink": lambda port: _ours(BlinkModel(), port=port),
+    "stock": _stock,
+}
+
+if __name__ == "__main__":
+    SERVERS[sys.argv[1]](int(sys.argv[2]))

@@ -1,0 +1,170 @@
+"""The page in a real browser against the real server: pictures, receipts, and every state it can be in."""
+
+from io import BytesIO
+
+import pytest
+from PIL import Image
+from playwright.sync_api import BrowserContext, Page, WebSocketRoute, expect
+
+from server import protocol as wire
+from tests.client_demo.serving import served
+from tests.client_demo.visit import change, enter, inputs_of, picture, sent_by, shown
+
+pytestmark = pytest.mark.browser
+
+WITHOUT_RTC = "delete window.RTCPeerConnection;"
+WITH_DEAF_RTC = "window.RTCPeerConnection.prototype.setRemoteDescription = async () => {};"
+WITHOUT_WEBCODECS = "delete window.VideoDecoder;"
+
+
+@pytest.mark.parametrize(("transport", "name"), [("rtc", "WebRTC"), ("ws", "WebSocket")])
+def test_a_key_moves_the_picture_and_its_receipt_comes_back(page: Page, world: str, transport: str, name: str) -> None:
+    enter(page, world, f"?transport={transport}&seed=3")
+    assert shown(page, "transport") == name
+    assert shown(page, "lastReceipt.applied_seq") == -1
+    resting = picture(page)
+    page.wait_for_timeout(200)
+    assert change(resting, picture(page)) < 3  # nobody has touched anything
+    page.keyboard.down("ArrowRight")
+    page.wait_for_function("rewander.lastReceipt.applied_seq >= 1")
+    page.wait_for_timeout(200)
+    page.keyboard.up("ArrowRight")
+    page.wait_for_function("rewander.lastReceipt.applied_seq >= 2 && rewander.actionToPhoton.length >= 2")
+    assert change(resting, picture(page)) > 15
+    receipt = shown(page, "lastReceipt")
+    assert receipt["t_recv"] <= receipt["t_applied"] <= receipt["t_sent"]
+    assert all(0 < ms < 1000 for ms in shown(page, "actionToPhoton"))
+
+
+def test_figures_are_shown(page: Page, world: str) -> None:
+    enter(page, world)
+    page.keyboard.press("KeyW")
+    page.wait_for_function("rewander.actionToPhoton.length > 0 && rewander.status")
+    for name in ("fps", "a2p", "generate", "context", "memories"):
+        expect(page.locator(f"#figure-{name}")).not_to_have_text("–")
+    expect(page.locator("#figure-context")).to_have_text("224")  # the tiny model's 7 latents of 4 x 8
+    expect(page.locator("#place-text")).to_contain_text("live · tiny · WebRTC")
+
+
+@pytest.mark.parametrize("obstacle", [WITHOUT_RTC, WITH_DEAF_RTC], ids=["none", "deaf"])
+def test_without_webrtc_it_takes_the_websocket(page: Page, world: str, obstacle: str) -> None:
+    page.add_init_script(obstacle)
+    enter(page, world)
+    assert shown(page, "transport") == "WebSocket"
+
+
+def test_without_webcodecs_it_shows_jpeg(page: Page, world: str) -> None:
+    page.add_init_script(WITHOUT_WEBCODECS)
+    hellos = sent_by(page)
+    enter(page, world, "?transport=ws&seed=3")
+    resting = picture(page)
+    page.keyboard.down("ArrowRight")
+    page.wait_for_function("rewander.lastReceipt.applied_seq >= 1")
+    page.wait_for_timeout(200)
+    assert change(resting, picture(page)) > 15
+    assert isinstance(hellos[0], wire.Hello)
+    assert hellos[0].codec == "jpeg"
+
+
+def test_a_broken_connection_comes_back_to_the_same_world(page: Page, world: str) -> None:
+    routes: list[WebSocketRoute] = []
+    page.route_web_socket("**/ws", lambda route: (route.connect_to_server(), routes.append(route)))
+    page.add_init_script(WITHOUT_RTC)
+    enter(page, world)
+    before = shown(page, "welcome.session"), shown(page, "lastReceipt.frame")
+    page.evaluate(
+        "new MutationObserver(() => (window.wasLost ||= document.body.dataset.stage === 'lost'))"
+        ".observe(document.body, { attributes: true })"
+    )
+    routes[0].close(code=1011)
+    page.wait_for_function("window.wasLost && rewander.stage === 'live'")
+    assert shown(page, "welcome.session") == before[0]
+    page.wait_for_function(f"rewander.lastReceipt.frame > {before[1]}")
+
+
+def test_a_reload_comes_back_to_the_same_world(page: Page, world: str) -> None:
+    enter(page, world)
+    session, seed = shown(page, "welcome.session"), page.url
+    page.reload()
+    page.wait_for_function("window.rewander?.framesShown > 3")
+    assert shown(page, "welcome.session") == session
+    assert page.url == seed
+    page.goto(world + "?seed=4")
+    page.wait_for_function("window.rewander?.framesShown > 3")
+    assert shown(page, "welcome.session") != session
+
+
+def test_a_full_server_is_busy_and_says_when_to_come_again(page: Page, context: BrowserContext) -> None:
+    with served("tiny-full") as address:
+        enter(page, address)
+        late = context.new_page()
+        late.goto(address)
+        late.wait_for_function("rewander.stage === 'busy'")
+        expect(late.locator("#card-text")).to_contain_text("Next try in")
+        expect(late.get_by_role("button", name="Try now")).to_be_visible()
+        late.close()
+        page.goto("about:blank")
+
+
+def test_a_viewer_of_no_world_is_refused_and_may_open_one(page: Page, world: str) -> None:
+    page.goto(world + "?session=nowhere&role=viewer")
+    expect(page.locator("#card-title")).to_have_text("This world has ended")
+    page.get_by_role("button", name="Open a new world").click()
+    page.wait_for_function("rewander.framesShown > 3")
+    assert shown(page, "welcome.role") == "player"
+
+
+def test_a_viewer_sees_what_the_player_does(page: Page, context: BrowserContext, world: str) -> None:
+    enter(page, world)
+    viewer = context.new_page()
+    messages = sent_by(viewer)
+    enter(viewer, world, f"?transport=ws&role=viewer&session={shown(page, 'welcome.session')}")
+    before = picture(viewer)
+    page.keyboard.down("ArrowRight")
+    page.wait_for_function("rewander.lastReceipt.applied_seq >= 1")
+    page.wait_for_timeout(200)
+    page.keyboard.up("ArrowRight")
+    viewer.wait_for_timeout(300)
+    assert change(before, picture(viewer)) > 15
+    viewer.keyboard.press("KeyW")
+    assert not inputs_of(messages)
+    expect(viewer.locator("#tool-world")).to_be_hidden()
+    expect(viewer.locator("#place-text")).to_contain_text("watching")
+
+
+def test_new_worlds_come_from_seeds_and_images(page: Page, world: str) -> None:
+    messages = sent_by(page)
+    enter(page, world, "?transport=ws&seed=3")
+    page.get_by_role("button", name="New world").click()
+    page.get_by_label("Seed", exact=True).fill("12")
+    page.get_by_role("button", name="Open this world").click()
+    page.wait_for_timeout(300)
+    assert "seed=12" in page.url
+    red = BytesIO()
+    Image.new("RGB", (1600, 1200), (230, 20, 10)).save(red, "PNG")
+    page.locator("#file").set_input_files({"name": "red.png", "mimeType": "image/png", "buffer": red.getvalue()})
+    page.wait_for_function("document.getElementById('toast').textContent === 'A world from your image'")
+    page.wait_for_timeout(400)
+    assert picture(page).mean((0, 1)) == pytest.approx((230, 20, 10), abs=12)
+    seed, image = (message for message in messages if isinstance(message, wire.Reset))
+    assert seed == wire.Reset(seed=12)
+    assert Image.open(BytesIO(image.image)).size == (64, 32)  # twice the world's frames
+
+
+def test_what_is_no_image_is_refused_in_words(page: Page, world: str) -> None:
+    enter(page, world)
+    page.locator("#file").set_input_files({"name": "notes.png", "mimeType": "image/png", "buffer": b"not a picture"})
+    expect(page.locator("#toast")).to_contain_text("“notes.png” is not an image")
+
+
+def test_recall_can_be_switched_and_is_shown(page: Page, world: str) -> None:
+    enter(page, world, "?seed=5")
+    page.keyboard.down("ArrowRight")
+    page.wait_for_function("document.querySelectorAll('#thumbnails li').length > 0")
+    page.keyboard.up("ArrowRight")
+    expect(page.locator("#thumbnails img").first).to_have_js_property("complete", True)
+    switch = page.get_by_role("switch", name="Recall")
+    expect(switch).to_be_checked()
+    switch.click()
+    page.wait_for_function("rewander.status?.recall === false")
+    expect(switch).not_to_be_checked()

@@ -1,0 +1,57 @@
+"""What a browser test does and sees on the page."""
+
+from typing import Any
+
+import numpy as np
+from playwright.sync_api import Page, WebSocketRoute
+
+from server import protocol as wire
+
+LOOK = """() => {
+  const context = new OffscreenCanvas(32, 16).getContext("2d", { willReadFrequently: true });
+  context.drawImage(document.getElementById("picture"), 0, 0, 32, 16);
+  return [...context.getImageData(0, 0, 32, 16).data];
+}"""
+
+
+def enter(page: Page, address: str, query: str = "") -> None:
+    """Open the page and wait until it shows the world."""
+    page.goto(address + query)
+    page.wait_for_function("window.rewander?.framesShown > 3")
+
+
+def shown(page: Page, what: str) -> Any:
+    """A property of the page's `window.rewander`."""
+    return page.evaluate(f"rewander.{what}")
+
+
+def picture(page: Page) -> np.ndarray:
+    """What the page shows, as (16, 32, 3): the size of the tiny model's frames."""
+    return np.array(page.evaluate(LOOK), float).reshape(16, 32, 4)[..., :3]
+
+
+def change(one: np.ndarray, other: np.ndarray) -> float:
+    """Mean difference of two pictures, in grey levels."""
+    return float(np.abs(one - other).mean())
+
+
+def sent_by(page: Page) -> list[wire.FromClient]:
+    """A list that all messages of the page's WebSockets go into, read by the contract on their way."""
+    messages: list[wire.FromClient] = []
+
+    def listen(route: WebSocketRoute) -> None:
+        server = route.connect_to_server()
+
+        def forward(data: str | bytes) -> None:
+            assert isinstance(data, bytes)
+            messages.append(wire.decode_from_client(data))
+            server.send(data)
+
+        route.on_message(forward)
+
+    page.route_web_socket("**/ws", listen)
+    return messages
+
+
+def inputs_of(messages: list[wire.FromClient]) -> list[wire.Input]:
+    return [message for message in messages if isinstance(message, wire.Input)]
