@@ -1,0 +1,27 @@
+"""The measurement itself, and that the page's own figure is what a watcher of its picture measures."""
+
+import pytest
+
+from tests.client_demo.bench_action_to_photon import WAYS as ALL_WAYS
+from tests.client_demo.bench_action_to_photon import measure, summary, table
+
+WAYS = [way.name for way in ALL_WAYS]
+
+
+def test_a_summary_is_flat_and_a_table_shows_it() -> None:
+    figures = summary({way: [10.0 * i, *range(1, 20)] for i, way in enumerate(WAYS, 3)})
+    assert figures["action_to_photon_webrtc_p50_ms"] == 10.5
+    assert figures["action_to_photon_stock_p95_ms"] == pytest.approx(48.5, abs=1)
+    lines = table(figures).splitlines()
+    assert [line.split()[0] for line in lines[1:]] == list(WAYS)
+    assert lines[1].split()[1] == "10.5"
+
+
+@pytest.mark.browser
+def test_receipts_say_what_the_picture_shows(chromium: str) -> None:
+    figures = measure(chromium, count=8, rounds=1)
+    for way in WAYS:
+        assert 0 < figures[f"action_to_photon_{way}_p50_ms"] <= figures[f"action_to_photon_{way}_p95_ms"]
+    for way in ("webrtc", "websocket"):
+        seen, said = (figures[f"action_to_photon_{way}{source}_p50_ms"] for source in ("", "_receipts"))
+        assert said == pytest.approx(seen, abs=17)  # one rendering of the browser
