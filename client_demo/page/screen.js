@@ -29,7 +29,7 @@ export class Screen {
     this.canvas.width = width * scale;
     this.canvas.height = height * scale;
     Object.assign(this.small, { width, height });
-    this.canvas.parentElement.style.setProperty("--aspect", width / height);
+    document.documentElement.style.setProperty("--aspect", width / height);
   }
 
   /** Draw a video, VideoFrame or ImageBitmap, which may be larger than the world's frames and be closed afterwards. */
