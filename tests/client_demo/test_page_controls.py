@@ -72,3 +72,25 @@ def test_a_thumb_walks_and_a_finger_looks(browser: Browser, world: str) -> None:
     assert inputs[-1].pointer == pytest.approx((32.0, -16.0))
     assert set(inputs[-1].axes.values()) == {0.0}
     context.close()
+
+
+GAMEPAD = """
+const pad = { connected: true, axes: [0, 0, 0, 0] };
+navigator.getGamepads = () => [null, pad];
+window.pad = pad;
+"""
+
+
+def test_a_gamepad_walks_and_looks_past_its_dead_zone(page: Page, world: str) -> None:
+    page.add_init_script(GAMEPAD)
+    messages = sent_by(page)
+    enter(page, world, "?transport=ws")
+    page.evaluate("pad.axes = [0, 0.1, 0, 0]; dispatchEvent(new Event('gamepadconnected'))")
+    page.wait_for_timeout(100)
+    assert not inputs_of(messages)
+    page.evaluate("pad.axes = [0, -1, 0.575, 0]")
+    page.wait_for_timeout(100)
+    assert inputs_of(messages)[-1].axes == pytest.approx({"climb": 1.0, "turn": 0.5})
+    page.evaluate("pad.connected = false")
+    page.wait_for_timeout(150)
+    assert inputs_of(messages)[-1].axes == {}
