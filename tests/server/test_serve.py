@@ -3,13 +3,17 @@
 import asyncio
 import os
 import signal
+import ssl
 import time
 from importlib.metadata import EntryPoint
 from io import BytesIO
 from pathlib import Path
+from urllib.request import urlopen
 
 import numpy as np
 import pytest
+from aiortc import RTCCertificate
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from PIL import Image
 from websockets.exceptions import ConnectionClosed
 
@@ -18,7 +22,7 @@ from server.diary import DiaryConfig
 from server.engine import EngineConfig
 from server.protocol import Frame, Goaway, Hello
 from server.serve import ServeConfig, UnknownModelError, _thumbnail, build, load_model, run
-from tests.server.running import fetch, running
+from tests.server.running import fetch, running, until
 from tests.server.tiny_model import TinyModel
 from tests.server.ws_client import WsClient
 
@@ -88,3 +92,26 @@ async def test_nothing_is_left_when_clients_have_come_and_gone() -> None:
         assert len(asyncio.all_tasks()) <= tasks
         assert len(os.listdir("/proc/self/fd")) <= files
         assert (await fetch(server.host, "GET", "/healthz")).status == 200
+
+
+async def test_a_certificate_makes_it_https(tmp_path: Path) -> None:
+    certificate, key = self_signed(tmp_path)
+    trusting = ssl.create_default_context(cafile=certificate)
+    trusting.check_hostname = False
+    server = build(TinyModel(), ServeConfig(port=0, certificate=certificate, key=key), ready=(addresses := []).append)
+    async with asyncio.timeout(10), asyncio.TaskGroup() as tasks:
+        tasks.create_task(server.serve())
+        await until(lambda: addresses)
+        assert addresses[0].startswith("https://127.0.0.1:")
+        page = await asyncio.to_thread(lambda: urlopen(addresses[0] + "healthz", context=trusting).read())
+        server.should_exit = True
+    assert page == b'{"status":"ok"}'
+
+
+def self_signed(folder: Path) -> tuple[Path, Path]:
+    """A certificate of the kind that aiortc makes for each peer."""
+    made = RTCCertificate.generateCertificate()
+    certificate, key = folder / "certificate.pem", folder / "key.pem"
+    certificate.write_bytes(made._cert.public_bytes(Encoding.PEM))
+    key.write_bytes(made._key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    return certificate, key
