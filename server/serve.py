@@ -1,8 +1,10 @@
 """Put a server together from a model and a configuration, and run it on its port."""
 
 import logging
+import threading
 import webbrowser
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from importlib.resources import files
@@ -117,8 +119,15 @@ def run(model: str, config: ServeConfig, *, ready: Callable[[str], None]) -> Non
 
 
 def show_page(address: str) -> None:
-    """Open the page in the user's browser, where there is one."""
-    webbrowser.open(address)
+    """Open the page in the user's browser, where there is one with windows. Returns at once."""
+
+    def show() -> None:
+        with suppress(webbrowser.Error):
+            browser = webbrowser.get()
+            if type(browser) is not webbrowser.GenericBrowser:  # those take the terminal
+                browser.open(address)
+
+    threading.Thread(target=show, daemon=True).start()
 
 
 def _uvicorn_config(house: House, config: ServeConfig) -> uvicorn.Config:
