@@ -9,10 +9,10 @@ from typing import Any
 import msgspec
 from fastapi import APIRouter, FastAPI, Request, Response, WebSocket
 from fastapi.middleware.cors import CORSMiddleware
+from fastapi.requests import HTTPConnection
 from fastapi.responses import JSONResponse
 from fastapi.staticfiles import StaticFiles
 from prometheus_client import CONTENT_TYPE_LATEST
-from starlette.requests import HTTPConnection
 
 from .auth import Grant, Refused, check_origin, grant
 from .house import House
