@@ -24,6 +24,7 @@ from .encode import EncodeConfig
 from .engine import Engine, EngineConfig
 from .house import House, HouseConfig
 from .limits import LimitConfig
+from .lobby import LobbyConfig
 from .metrics import Metrics
 from .protocol import MAX_MESSAGE_BYTES
 from .rtc import RtcConfig
@@ -49,6 +50,7 @@ class ServeConfig:
     engine: EngineConfig = EngineConfig()
     encode: EncodeConfig = EncodeConfig()
     limits: LimitConfig = LimitConfig()
+    lobby: LobbyConfig = LobbyConfig()
     rtc: RtcConfig = RtcConfig()
     ws: WsConfig = WsConfig()
 
@@ -101,6 +103,7 @@ def build(model: WorldModel, config: ServeConfig, *, ready: Callable[[str], None
         page=Path(str(files("client_demo") / "page")),
         auth=config.auth,
         limits=config.limits,
+        lobby=config.lobby,
         ws=config.ws,
         rtc=config.rtc,
         encode=config.encode,
