@@ -39,6 +39,49 @@ def _extra(name: str) -> Iterator[None]:
 
 
 @app.command()
+def play(
+    host: Annotated[str, typer.Option(help="Address to listen on; other than loopback needs a token.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65_535, help="0 takes any free port.")] = 8000,
+    model: Annotated[str, typer.Option(help="A model by its entry point in `rewander.models`.")] = "rooms",
+    token: Annotated[str, typer.Option(envvar="REWANDER_TOKEN", help="Whoever has it may come in.")] = "",
+    jwt_secret: Annotated[str, typer.Option(envvar="REWANDER_JWT_SECRET", help="Signs tokens for one role.")] = "",
+    origin: Annotated[list[str] | None, typer.Option(help="A page elsewhere that may connect; repeatable.")] = None,
+    worlds: Annotated[Path | None, typer.Option(help="Keep worlds in this folder, to resume after a crash.")] = None,
+    sessions: Annotated[int, typer.Option(min=1, help="Players at once.")] = 16,
+    upscale: Annotated[int, typer.Option(min=0, max=4, help="Enlarge H.264 pictures; 0 chooses.")] = 0,
+    certificate: Annotated[Path | None, typer.Option(help="PEM file; with --key it makes HTTPS.")] = None,
+    key: Annotated[Path | None, typer.Option(help="PEM file of the certificate's key.")] = None,
+    browser: Annotated[bool, typer.Option(help="Open the page.")] = True,
+) -> None:
+    """Serve a world to play: the page, WebRTC and WebSocket on one port."""
+    from .auth import AuthConfig, ExposedError
+    from .diary import DiaryConfig
+    from .encode import EncodeConfig
+    from .engine import EngineConfig
+    from .serve import ServeConfig, UnknownModelError, run, show_page
+
+    def ready(address: str) -> None:
+        typer.echo(f"Play at {address}")
+        if browser:
+            show_page(address)
+
+    try:
+        config = ServeConfig(
+            host=host,
+            port=port,
+            certificate=certificate,
+            key=key,
+            auth=AuthConfig(token=token, jwt_secret=jwt_secret, origins=tuple(origin or ())),
+            engine=EngineConfig(max_sessions=sessions, diary=DiaryConfig(folder=worlds)),
+            encode=EncodeConfig(upscale=upscale),
+        )
+        run(model, config, ready=ready)
+    except (ExposedError, UnknownModelError, FileNotFoundError, ValueError) as error:
+        typer.echo(f"Cannot serve: {error}", err=True)
+        raise typer.Exit(1) from error
+
+
+@app.command()
 def record(
     folder: Annotated[Path, typer.Argument(help="Where the episodes go, one file for each seed.")],
     env: Annotated[str, typer.Option(help="`rooms`, or the id of a Gymnasium environment with RGB frames.")] = "rooms",
@@ -86,3 +129,92 @@ def train(
             run(shop, steps=steps or usual, seed=seed)
     except StageError as error:
         raise typer.BadParameter(str(error)) from error
+
+
+@app.command()
+def schedule(
+    name: Annotated[str, typer.Argument(help="In the paper's grammar, such as f16k4f2k2f1k1_g9.")],
+    height: Annotated[int, typer.Option(min=1, help="Rows of a latent.")] = 60,
+    width: Annotated[int, typer.Option(min=1, help="Columns of a latent.")] = 104,
+    picture: Annotated[Path | None, typer.Option(help="Draw the memory layout into this SVG file.")] = None,
+) -> None:
+    """Show the slots, kernels, tokens and RoPE indices of a packing schedule."""
+    from rich.console import Console
+
+    from model.packing.draw import describe
+    from model.packing.draw import picture as draw
+    from model.packing.schedule import Schedule, ScheduleError
+
+    try:
+        parsed = Schedule.parse(name)
+    except ScheduleError as error:
+        raise typer.BadParameter(str(error)) from error
+    Console().print(describe(parsed, (height, width)))
+    if picture is not None:
+        picture.write_text(draw(parsed, (height, width)))
+
+
+worlds_app = typer.Typer(no_args_is_help=True, help="Saved worlds: list, check, export, remove.")
+app.add_typer(worlds_app, name="worlds")
+Worlds = Annotated[Path, typer.Argument(help="The folder given to `rewander play --worlds`.")]
+
+
+@contextmanager
+def _world_errors() -> Iterator[None]:
+    from .journal import JournalError
+
+    try:
+        yield
+    except (JournalError, OSError) as error:
+        typer.echo(f"Cannot do that: {error}", err=True)
+        raise typer.Exit(1) from error
+
+
+@worlds_app.command("list")
+def worlds_list(folder: Worlds) -> None:
+    """All worlds by name."""
+    from time import localtime, strftime
+
+    from rich.console import Console
+    from rich.table import Table
+
+    from .worlds import list_worlds
+
+    table = Table("world", "model", "MB", "last change")
+    with _world_errors():
+        for world in list_worlds(folder):
+            model = world.opened.model if world.opened else world.problem
+            changed = strftime("%Y-%m-%d %H:%M", localtime(world.modified))
+            table.add_row(world.name, model, f"{world.num_bytes / 1e6:.1f}", changed)
+    Console().print(table)
+
+
+@worlds_app.command("check")
+def worlds_check(folder: Worlds, name: str) -> None:
+    """Read a world from end to end; exits with 1 if it is damaged."""
+    from .worlds import check_world
+
+    with _world_errors():
+        found = check_world(folder, name)
+    typer.echo(f"{found.num_frames} frames in {found.num_sections} sections, {found.num_torn_bytes} torn bytes")
+    if found.problem:
+        typer.echo(found.problem, err=True)
+        raise typer.Exit(1)
+
+
+@worlds_app.command("export")
+def worlds_export(folder: Worlds, name: str, to: Path) -> None:
+    """Copy a world's whole records into a new file."""
+    from .worlds import export_world
+
+    with _world_errors():
+        export_world(folder, name, to=to)
+
+
+@worlds_app.command("remove")
+def worlds_remove(folder: Worlds, name: str) -> None:
+    """Delete a world that no session writes to."""
+    from .worlds import remove_world
+
+    with _world_errors():
+        remove_world(folder, name)

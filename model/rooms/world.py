@@ -3,6 +3,7 @@
 Legend: B jobs, m context tokens, n target tokens, H heads, d head size, C x h x w one latent.
 """
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -292,6 +293,12 @@ def load(folder: Path = SHIPPED, *, device: str = "cpu", steps: int = 2) -> Room
     """The shipped model, or one from another `folder` of weights, as quick as `device` allows."""
     networks, starts = load_weights(folder, device=device)
     return Rooms(networks, starts, steps=steps, dtype=fast_dtype(device))
+
+
+def create() -> Rooms:
+    """The entry point `rooms`: the shipped model on all cores but one, which encoding and sockets need."""
+    torch.set_num_threads(max(1, (os.cpu_count() or 2) - 1))
+    return load()
 
 
 def fast_dtype(device: str) -> torch.dtype:
