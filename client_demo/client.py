@@ -102,7 +102,7 @@ class Client:
         await self._connect()
         return self
 
-    async def __aexit__(self, *exc_info: object) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self._socket.close()
 
     @property

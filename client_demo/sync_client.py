@@ -38,7 +38,7 @@ class SyncClient:
         self._reader.add_done_callback(lambda _: self._tell())
         return self
 
-    def __exit__(self, *exc_info: object) -> None:
+    def __exit__(self, *_: object) -> None:
         self._reader.cancel()
         self._run(self.client.__aexit__())
         self._stop()

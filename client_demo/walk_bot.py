@@ -80,7 +80,7 @@ class Recorder:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *exc_info: object) -> None:
+    def __exit__(self, *_: object) -> None:
         if self.num_frames:
             self._container.mux(self._stream.encode(None))
         self._container.close()
