@@ -1,0 +1,53 @@
+from pathlib import Path
+
+import gymnasium
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from model.training.explore import control_size, sticky_random
+from model.training.record import Recording, load_episode, record, record_episode
+
+
+def test_an_episode_is_what_the_format_says(tmp_path: Path) -> None:
+    episode = load_episode(record_episode(Recording(tmp_path, length=12, size=64), 5))
+    assert episode.frames.shape == (12, 64, 64, 3)
+    assert episode.frames.dtype == np.uint8
+    assert episode.controls.shape == (12, 3)
+    assert not episode.controls[0].any()
+    assert np.abs(episode.controls).max() <= 1
+    assert np.isfinite(episode.poses).all()
+    assert len({frame.tobytes() for frame in episode.frames}) > 1
+
+
+def test_seeds_fix_episodes_and_recording_resumes(tmp_path: Path) -> None:
+    one, two = Recording(tmp_path / "a", length=6, size=64), Recording(tmp_path / "b", length=6, size=64)
+    for recording in (one, two):
+        recording.folder.mkdir()
+        record_episode(recording, 7)
+    first, second = load_episode(one.path(7)), load_episode(two.path(7))
+    assert np.array_equal(first.frames, second.frames)
+    assert np.array_equal(first.controls, second.controls)
+    marked = one.path(7).stat().st_mtime_ns
+    assert list(record(one, seeds=range(7, 8), workers=1)) == []
+    assert one.path(7).stat().st_mtime_ns == marked
+
+
+def test_other_files_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "x.safetensors"
+    save_file({"frames": np.zeros(1)}, path)
+    with pytest.raises(ValueError, match="expected format 'rewander-episode-1', got None"):
+        load_episode(path)
+
+
+def test_sticky_random_stays_in_range_for_any_space() -> None:
+    rng = np.random.default_rng(0)
+    box, choice = gymnasium.spaces.Box(-2, 3, (4,)), gymnasium.spaces.Discrete(5)
+    for space, size in ((box, 4), (choice, 5)):
+        controls = np.stack([control for control, _ in zip(sticky_random(space, rng), range(200), strict=False)])
+        assert controls.shape == (200, size)
+        assert np.abs(controls).max() <= 1
+        changes = (np.diff(controls, axis=0) != 0).any(1).sum()
+        assert 5 < changes < 100
+    with pytest.raises(ValueError, match="expected a Discrete or a one-dimensional Box"):
+        control_size(gymnasium.spaces.MultiBinary(3))
