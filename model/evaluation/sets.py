@@ -1,0 +1,204 @@
+"""The frozen sets: videos of floor plans that no training saw, rendered once and known by their hashes.
+
+A video is one safetensors file, `<set>/<number>.safetensors`:
+
+    frames    uint8   (T, H, W, 3)  RGB
+    controls  float32 (T, A)        controls[t] led from frames[t - 1] to frames[t]; controls[0] is zero
+    poses     float64 (T, 3)        x, y in metres and heading in radians, counter-clockwise
+    reach     float32 (T, 64)       metres to the wall along each ray of `sight`
+
+with `set`, `seed` and `format` ("rewander-evaluation-1") as metadata. `hashes.json` beside this file has
+digests of the frames. Another graphics driver may round pixels otherwise: then figures are of other
+frames by a hair, and the report says so.
+"""
+
+import hashlib
+import itertools
+import json
+import math
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import cache, partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from safetensors import safe_open
+from safetensors.numpy import save_file
+
+from ..rooms.camera import Camera
+from .plans import (
+    APPROACH,
+    Plan,
+    into_wall,
+    moving,
+    out_and_home,
+    spin,
+    there_and_back,
+    there_and_mirrored,
+    triangle,
+    turning,
+)
+from .programs import NoPathError
+from .sight import Views, reach_of
+
+if TYPE_CHECKING:
+    from ..training.rooms_env import RoomsEnv
+
+FORMAT = "rewander-evaluation-1"
+FIRST_SEED = 10_000_000  # training takes seeds below
+_SEEDS_PER_SET = 100_000
+_SEEDS_PER_TRY = 1_000
+_NUM_TRIES = 50
+_HASHES = Path(__file__).parent / "hashes.json"
+
+
+@dataclass(frozen=True, slots=True)
+class FrozenSet:
+    """Videos of one kind: `first` frames of context, then the frames that a model is to generate."""
+
+    name: str
+    plan: Plan
+    first: int
+    length: int
+    first_seed: int
+    home: int | None = None  # the context frame with the last frame's pose
+
+
+@dataclass(frozen=True, slots=True)
+class Video:
+    seed: int
+    frames: np.ndarray  # (T, H, W, 3) uint8
+    controls: np.ndarray  # (T, A) float32
+    poses: np.ndarray  # (T, 3) float64
+    reach: np.ndarray  # (T, K) float32
+
+    @property
+    def views(self) -> Views:
+        return Views(self.poses, self.reach)
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the frames, its first 16 digits."""
+        return hashlib.sha256(self.frames.tobytes()).hexdigest()[:16]
+
+
+def load_or_render(frozen: FrozenSet, folder: Path, *, videos: int, size: int = 128) -> Iterator[Video]:
+    """The first `videos` videos of a set, from `folder` where they are there, else rendered into it."""
+    for number in range(videos):
+        path = folder / frozen.name / f"{number:03d}.safetensors"
+        if not path.exists():
+            _save(render(frozen, number, size=size), path, frozen.name)
+        yield load(path)
+
+
+def load(path: Path) -> Video:
+    """Read one video; raises ValueError if the file is not one."""
+    with safe_open(path, "numpy") as file:
+        about = file.metadata() or {}
+        if about.get("format") != FORMAT:
+            raise ValueError(f"{path}: expected format {FORMAT!r}, got {about.get('format')!r}")
+        return Video(int(about["seed"]), *(file.get_tensor(name) for name in ("frames", "controls", "poses", "reach")))
+
+
+def render(frozen: FrozenSet, number: int, *, size: int = 128) -> Video:
+    """Play a set's plan in its `number`-th floor plan, or in the next one of its row in which it fits."""
+    env = environment(size)
+    for attempt in range(_NUM_TRIES):
+        seed = frozen.first_seed + number + attempt * _SEEDS_PER_TRY
+        env.reset(seed=seed)
+        try:
+            controls = frozen.plan(env, np.random.default_rng((seed, 1)), number)
+        except NoPathError:
+            continue
+        return _play(env, itertools.islice(controls, frozen.length - 1), seed)
+    raise NoPathError(f"{frozen.name}: expected a path in one of {_NUM_TRIES} floor plans, found none")
+
+
+def known_hashes() -> dict[str, list[str]]:
+    """Published digests, by set and number."""
+    hashes: dict[str, list[str]] = json.loads(_HASHES.read_text())
+    return hashes
+
+
+def are_known(frozen: FrozenSet, videos: Iterable[Video], *, first: int = 0) -> list[bool]:
+    """Whether each of a set's videos from number `first` on is, bit for bit, the published one."""
+    published = known_hashes().get(frozen.name, [])
+    return [i < len(published) and video.digest == published[i] for i, video in enumerate(videos, first)]
+
+
+@cache
+def environment(size: int) -> "RoomsEnv":
+    """The one renderer of this process for frames of `size` x `size` pixels."""
+    from ..training.rooms_env import RoomsEnv  # opens a GL context
+
+    return RoomsEnv(size)
+
+
+def publish(folder: Path, *, videos: dict[str, int]) -> None:
+    """Write hashes.json for the first `videos` of each set: what the sets are, from now on."""
+    digests = {
+        name: [video.digest for video in load_or_render(SETS[name], folder, videos=n)] for name, n in videos.items()
+    }
+    _HASHES.write_text(json.dumps(digests, indent=1) + "\n")
+
+
+def _play(env: "RoomsEnv", controls: Iterable[np.ndarray], seed: int) -> Video:
+    frames, poses, done = [env.render_obs()], [env.pose], [np.zeros(3, np.float32)]
+    for control in controls:
+        frames.append(env.step(control)[0])
+        poses.append(env.pose)
+        done.append(np.asarray(control, np.float32))
+    walls = env.wall_segs[:, :, [0, 2]] * (1, -1)
+    reach = reach_of(Camera(), np.stack(poses), walls).astype(np.float32)
+    return Video(seed, np.stack(frames), np.stack(done), np.stack(poses), reach)
+
+
+def _save(video: Video, path: Path, name: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial_path = path.with_suffix(f".{os.getpid()}")
+    arrays = {part: np.ascontiguousarray(getattr(video, part)) for part in ("frames", "controls", "poses", "reach")}
+    save_file(arrays, partial_path, {"set": name, "seed": str(video.seed), "format": FORMAT})
+    partial_path.rename(path)
+
+
+def _explore(env: "RoomsEnv", rng: np.random.Generator, _number: int) -> Iterable[np.ndarray]:
+    from ..training.explore import explore_rooms
+
+    return explore_rooms(env, rng)
+
+
+def _unnumbered(plan: partial[Iterable[np.ndarray]]) -> Plan:
+    return lambda env, rng, _number: plan(env, rng)
+
+
+def _there_and_back(out: int) -> tuple[Plan, int, int]:
+    return _unnumbered(partial(there_and_back, out=out)), out + 1, 2 * out + 1
+
+
+def _frozen_sets() -> Iterator[FrozenSet]:
+    """Every set with its own row of seeds."""
+    right = math.pi / 2
+    rows: list[tuple[str, tuple[Plan, int, int], int | None]] = [
+        ("aba-short", _there_and_back(40), 0),
+        ("aba-mid", _there_and_back(80), 0),
+        ("aba-long", _there_and_back(160), 0),
+        ("spin-90", (_unnumbered(partial(spin, angle=right, frames=30, back=True)), APPROACH + 30, APPROACH + 60), 24),
+        ("spin-360", (_unnumbered(partial(spin, angle=4 * right, frames=72, back=False)), APPROACH, APPROACH + 72), 24),
+        ("loop-aba", (_unnumbered(partial(out_and_home, out=96, home=168)), 97, 265), 0),
+        ("loop-abca", (_unnumbered(partial(triangle, out=160, home=160)), 161, 321), 0),
+        ("worldmem", (_explore, 600, 700), None),
+        ("forward", (_explore, 128, 192), None),
+        ("drift", (_explore, 64, 64 + 448), None),
+        ("mirror", (partial(there_and_mirrored, frames=24), APPROACH, APPROACH + 48), 24),
+        ("turning", (partial(turning, frames=24), APPROACH, APPROACH + 24), None),
+        ("moving", (partial(moving, frames=16), APPROACH, APPROACH + 16), None),
+        ("into-wall", (_unnumbered(partial(into_wall, frames=40)), APPROACH, APPROACH + 40), None),
+        ("walk", (_explore, 600, 1800), None),
+    ]
+    for i, (name, (plan, first, length), home) in enumerate(rows, 1):
+        yield FrozenSet(name, plan, first, length, FIRST_SEED + i * _SEEDS_PER_SET, home)
+
+
+SETS = {frozen.name: frozen for frozen in _frozen_sets()}
