@@ -132,6 +132,38 @@ def train(
 
 
 @app.command()
+def bench(
+    model: Annotated[str, typer.Option(help="A model by its entry point.")] = "rooms",
+    frames: Annotated[int, typer.Option(min=20, help="Frames of each run; 50000 shows that nothing grows.")] = 200,
+    sessions: Annotated[list[int] | None, typer.Option(help="Worlds in one batch; repeatable.")] = None,
+    entries: Annotated[list[int] | None, typer.Option(help="Sizes of memory banks; repeatable.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Flat keys and numbers.")] = False,
+) -> None:
+    """Measure generation and recall on this machine. `bench` in the README says what the keys mean."""
+    import json
+
+    from rich.console import Console
+    from rich.table import Table
+
+    from .bench import bench_generation, bench_recall
+    from .serve import load_model
+
+    loaded = load_model(model)
+    figures: dict[str, float] = {}
+    for count in sessions or [1, 2, 4]:
+        figures |= bench_generation(loaded, sessions=count, frames=frames)
+    for size in entries or [1_000, 10_000, 100_000]:
+        figures |= bench_recall(loaded, entries=size)
+    if as_json:
+        typer.echo(json.dumps({key: round(value, 3) for key, value in figures.items()}, indent=1))
+        return
+    table = Table("figure", "value")
+    for key, value in figures.items():
+        table.add_row(key, f"{value:.2f}")
+    Console().print(table)
+
+
+@app.command()
 def schedule(
     name: Annotated[str, typer.Argument(help="In the paper's grammar, such as f16k4f2k2f1k1_g9.")],
     height: Annotated[int, typer.Option(min=1, help="Rows of a latent.")] = 60,

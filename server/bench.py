@@ -1,0 +1,114 @@
+"""How fast a model plays here: frames a second alone and side by side, where time goes, whether it stays flat."""
+
+import resource
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from memory_bank import BankConfig, MemoryBank, Query
+from model.world_model import WorldModel
+
+from .session import expected_poses, next_histories
+from .world import Opening, World
+
+WARM_UP = 10  # frames that are not counted
+CAPACITY = 4096  # of each session's memory, the engine's default
+
+Figures = dict[str, float]
+
+
+@dataclass(slots=True)
+class Stopwatch:
+    """Seconds that each stage took, by name."""
+
+    clock: Callable[[], float]
+    laps: dict[str, list[float]] = field(default_factory=dict)
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        start = self.clock()
+        yield
+        self.laps.setdefault(name, []).append(self.clock() - start)
+
+    def median_ms(self, name: str) -> float:
+        return 1000 * float(np.median(self.laps[name][WARM_UP:]))
+
+
+def bench_generation(
+    model: WorldModel, *, sessions: int, frames: int, clock: Callable[[], float] = time.perf_counter
+) -> Figures:
+    """Play `sessions` worlds in one batch, unpaced, for `frames` frames of wandering controls.
+
+    `generate.n1.fps` is frames a second of each session, by the median time of a frame; `generate.n1.sample_ms`
+    and so on are the medians of its stages; `time_ratio` compares the last tenth of the run with the second
+    tenth, `rss_growth_mb` is how much more memory the process took after the second tenth.
+    """
+    worlds = [World(model, Opening(None, "", seed), first_frame=0, capacity=CAPACITY) for seed in range(sessions)]
+    watch, peak_after_tenth = Stopwatch(clock), 0.0
+    for now, controls in zip(range(WARM_UP + frames), _wander(sessions, len(model.spec.controls.axes)), strict=False):
+        with watch.stage("frame"):
+            _play(model, worlds, controls, watch)
+        if now == WARM_UP + frames // 5:
+            peak_after_tenth = _peak_mb()
+    spent, tenth = np.array(watch.laps["frame"][WARM_UP:]), max(1, frames // 10)
+    ratio = np.median(spent[-tenth:]) / np.median(spent[tenth : 2 * tenth])
+    figures = {
+        "fps": model.spec.section_latents * model.spec.frames_per_latent / float(np.median(spent)),
+        "time_ratio": float(ratio),
+        "rss_growth_mb": _peak_mb() - peak_after_tenth,
+        **{f"{stage}_ms": watch.median_ms(stage) for stage in ("recall", "sample", "decode", "remember")},
+    }
+    return {f"generate.n{sessions}.{name}": value for name, value in figures.items()}
+
+
+def bench_recall(model: WorldModel, *, entries: int, rounds: int = 50) -> Figures:
+    """Median latency of one recall from a bank that holds `entries` random entries: `recall.n1000.pose_us`, ..."""
+    spec, rng = model.spec, np.random.default_rng(0)
+    bank = MemoryBank(BankConfig(key_size=spec.feature_size, latent_shape=(1, 1, 1), capacity=entries, novelty=2.0))
+    keys = rng.standard_normal((entries, spec.feature_size)).astype(np.float32)
+    keys /= np.linalg.norm(keys, axis=1, keepdims=True)
+    poses = np.cumsum(rng.normal(0, 0.1, (entries, 3)), 0).astype(np.float32)
+    for index, (key, pose) in enumerate(zip(keys, poses, strict=True)):
+        bank.remember(index=index, key=key, latent=np.zeros((1, 1, 1), np.float16), pose=pose)
+    recent = frozenset(range(entries - spec.num_recent, entries))
+    query = Query(index=entries, key=keys[-1], num=spec.num_recalled, context=recent)
+    ahead = Query(index=entries, key=keys[-1], num=spec.num_recalled, context=recent, mode="pose", poses=poses[-3:])
+    return {
+        f"recall.n{entries}.{asked.mode}_us": float(np.median([bank.recall(asked).took_us for _ in range(rounds)]))
+        for asked in (query, ahead)
+    }
+
+
+def _play(model: WorldModel, worlds: list[World], controls: np.ndarray, watch: Stopwatch) -> None:
+    """One section of each world, as the engine makes it."""
+    states = [world.state for world in worlds]
+    with watch.stage("recall"):
+        targets = [expected_poses(model, state, steps) for state, steps in zip(states, controls, strict=True)]
+        histories = next_histories([world.session for world in worlds], targets)
+    with watch.stage("sample"):
+        jobs = model.begin(states, list(controls), histories)
+        while any(job.steps_left for job in jobs):
+            model.advance(jobs)
+        sections = model.finish(jobs)
+    with watch.stage("decode"):
+        model.decode(states, sections)
+    with watch.stage("remember"):
+        for world, section in zip(worlds, sections, strict=True):
+            world.session.commit(section)
+            world.remember()
+
+
+def _wander(sessions: int, axes: int) -> Iterator[np.ndarray]:
+    """Controls (sessions, 1, axes) that change now and then."""
+    rng = np.random.default_rng(0)
+    while True:
+        held = rng.uniform(-1, 1, (sessions, 1, axes)).astype(np.float32)
+        for _ in range(int(rng.integers(5, 30))):
+            yield held
+
+
+def _peak_mb() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
