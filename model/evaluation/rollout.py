@@ -11,19 +11,23 @@ from ..world_model import History, ModelSpec, Section, WorldModel
 Recall = Callable[["Record", int], Sequence[int]]
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Record:
     """A session as the model sees it: latents (T, C, h, w) float16, controls (T, A), poses (T, 3).
 
-    `controls[t]` leads to latent t. Rollouts write the latents and poses that they generate.
+    `controls[t]` leads to latent t. Rollouts write the latents and poses that they generate. `truth` are the
+    true poses, which only a recall that cheats looks at. Recalled latents come from the `library`, another
+    record, or from this one if there is none.
     """
 
     latents: np.ndarray
     controls: np.ndarray
     poses: np.ndarray
+    truth: np.ndarray | None = None
+    library: "Record | None" = None
 
     def copy(self) -> "Record":
-        return Record(self.latents.copy(), self.controls.copy(), self.poses.copy())
+        return Record(self.latents.copy(), self.controls, self.poses.copy(), self.truth, self.library)
 
 
 def no_recall(_record: Record, _now: int) -> Sequence[int]:
@@ -32,17 +36,19 @@ def no_recall(_record: Record, _now: int) -> Sequence[int]:
 
 def history_at(spec: ModelSpec, record: Record, now: int, recalled: Sequence[int]) -> History:
     """The slots that the model reads to make latent `now`: start, `recalled` (best first), recent."""
+    library = record.library or record
+    memories = list(recalled)[: spec.num_recalled]
     recent = np.arange(now - spec.num_recent, now)
-    chosen = np.full(spec.num_recalled, -1, np.int64)
-    chosen[: len(recalled)] = list(recalled)[: spec.num_recalled]
-    indices = np.concatenate([[0], chosen, recent])
-    valid = indices >= 0
-    indices = np.where(valid, indices, 0)
-    mask = valid[:, None, None, None]
+    own = np.concatenate([[0], np.zeros(spec.num_recalled, np.int64), recent])
+    valid = np.concatenate([[True], np.arange(spec.num_recalled) < len(memories), recent >= 0])
+    indices = np.where(valid, own, 0)
+    latents, poses = record.latents[indices], record.poses[indices]
+    slots = slice(1, 1 + len(memories))
+    indices[slots], latents[slots], poses[slots] = memories, library.latents[memories], library.poses[memories]
     return History(
-        latents=np.where(mask, record.latents[indices], 0).astype(np.float16),
+        latents=np.where(valid[:, None, None, None], latents, 0).astype(np.float16),
         indices=indices.astype(np.int64),
-        poses=record.poses[indices].astype(np.float32),
+        poses=np.where(valid[:, None], poses, 0).astype(np.float32),
         valid=valid,
     )
 
@@ -50,25 +56,26 @@ def history_at(spec: ModelSpec, record: Record, now: int, recalled: Sequence[int
 def rollout(
     model: WorldModel, records: Sequence[Record], *, first: int, frames: int, recall: Recall = no_recall, seed: int = 0
 ) -> tuple[list[Record], np.ndarray]:
-    """Generate latents `first` to `first + frames` of all records in one batch, each after its own history.
+    """Generate latents `first` to `first + frames` of all records, each after its own history, in large batches.
 
     Returns copies of the records with the generated latents and the model's poses written in, and the
     decoded frames (len(records), frames, H, W, 3) uint8. Sections of one latent only.
     """
-    spec = model.spec
-    assert spec.section_latents == 1 == spec.frames_per_latent
+    assert model.spec.section_latents == 1 == model.spec.frames_per_latent
     done = [record.copy() for record in records]
-    states = [model.open(image=None, prompt="", seed=seed + i) for i in range(len(records))]
-    for state, record in zip(states, done, strict=True):
-        model.resume(state, record.latents[:first], record.poses[:first], num_sections=first - 1)
     shown = []
-    for now in range(first, first + frames):
-        histories = [history_at(spec, record, now, recall(record, now)) for record in done]
-        sections = sample(model, states, [record.controls[now : now + 1] for record in done], histories)
-        for record, section in zip(done, sections, strict=True):
-            record.latents[now], record.poses[now] = section.latents[0], section.poses[0]
-        shown.append(np.concatenate(model.decode(states, sections)))
-    return done, np.stack(shown, 1)
+    for start in range(0, len(done), model.spec.max_batch):
+        batch = done[start : start + model.spec.max_batch]
+        states = [resumed(model, record, first, seed=seed + start + i) for i, record in enumerate(batch)]
+        shown.append(np.stack([_step(model, states, batch, now, recall) for now in range(first, first + frames)], 1))
+    return done, np.concatenate(shown)
+
+
+def resumed(model: WorldModel, record: Record, now: int, *, seed: int) -> object:
+    """A session that has shown `record` up to latent `now` - 1."""
+    state = model.open(image=None, prompt="", seed=seed)
+    model.resume(state, record.latents[:now], record.poses[:now], num_sections=now - 1)
+    return state
 
 
 def sample(
@@ -79,3 +86,14 @@ def sample(
     while any(job.steps_left for job in jobs):
         model.advance(jobs)
     return model.finish(jobs)
+
+
+def _step(
+    model: WorldModel, states: Sequence[object], records: Sequence[Record], now: int, recall: Recall
+) -> np.ndarray:
+    """Make latent `now` of each record and write it in; returns the frames (len(records), H, W, 3)."""
+    histories = [history_at(model.spec, record, now, recall(record, now)) for record in records]
+    sections = sample(model, states, [record.controls[now : now + 1] for record in records], histories)
+    for record, section in zip(records, sections, strict=True):
+        record.latents[now], record.poses[now] = section.latents[0], section.poses[0]
+    return np.concatenate(model.decode(states, sections))
