@@ -1,0 +1,53 @@
+"""One-step prediction, and when a run counts as blurred out or blown up."""
+
+import numpy as np
+import pytest
+from PIL import Image, ImageFilter
+
+from model.evaluation.cases import Method
+from model.evaluation.forward import is_steady, moving_frames, one_step
+from model.evaluation.metrics import psnr
+from model.evaluation.revisit import replay
+from model.evaluation.rollout import no_recall
+from model.rooms.camera import Camera
+
+from ..rooms.small import rooms
+from .synthetic import case_of, there_and_back
+
+
+@pytest.fixture(scope="module")
+def model():
+    return rooms()
+
+
+@pytest.fixture(scope="module")
+def case(model):
+    return case_of(model, there_and_back(20), first=22)
+
+
+def test_every_fourth_frame_is_predicted_from_the_record(model, case):
+    [step] = one_step(model, [case], Method("off", lambda: no_recall), poses="true", every=4)
+    assert len(step.psnr) == len(step.copy) == len(step.is_moving) == 5
+    first = replay(model, [case], Method("off", lambda: no_recall), poses="true").frames[0, :1]
+    assert step.psnr[0] == pytest.approx(psnr(first, case.reference[:1])[0], abs=0.01)
+    assert step.copy[1] == pytest.approx(psnr(case.reference[3:4], case.reference[4:5])[0], abs=0.3)
+    assert step.is_moving.all()
+
+
+def test_a_view_moves_from_a_quarter_of_full_speed():
+    step, turn = Camera().step, Camera().turn
+    poses = np.cumsum([[0, 0, 0], [0.2 * step, 0, 0], [0.3 * step, 0, 0], [0, 0, 0.2 * turn], [0, 0, -0.3 * turn]], 0)
+    assert moving_frames(Camera(), poses).tolist() == [False, True, False, True]
+
+
+def test_blurred_bright_and_grey_ends_are_unsteady(case):
+    sharp = np.random.default_rng(0).integers(60, 196, case.reference.shape, np.uint8)
+    object.__setattr__(case, "reference", sharp)
+    assert is_steady(case, sharp)
+    blurred = np.stack([np.asarray(Image.fromarray(x).filter(ImageFilter.GaussianBlur(2))) for x in sharp])
+    assert not is_steady(case, blurred)
+    assert not is_steady(case, np.minimum(sharp // 8, 255).astype(np.uint8))
+    assert not is_steady(case, (sharp // 4 + 96).astype(np.uint8))
+    late = sharp.copy()
+    late[:4] = 0
+    assert is_steady(case, late, last=8)  # only the end counts
