@@ -1,0 +1,210 @@
+"""The protocols, run over the frozen sets: every method on the same videos, figures under flat keys."""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from ..rooms.world import Rooms
+from .cases import Case, Method, Poses, decoded, prepare
+from .control import move_figures, turn_figures, wall_figures
+from .drift import drifting, looks
+from .figures import Figures
+from .forward import is_steady, one_step
+from .metrics import fid, psnr
+from .pictures import spaced, strip
+from .retrieval import queries, retrieval_figures
+from .revisit import by_split, closing, copied, frame_scores, looping, replay
+from .sets import SETS, are_known, load_or_render
+from .statistics import slope
+
+REVISITS = ("aba-short", "aba-mid", "aba-long", "spin-90", "spin-360", "loop-aba", "loop-abca", "worldmem")
+AT = (1, 2, 4, 8, 16, 32, 64)  # frames after the context
+_CONTROLS = {"turning": ("turn", turn_figures), "moving": ("move", move_figures), "into-wall": ("wall", wall_figures)}
+_SHOWN = {"ours": "recall on", "off": "recall off"}  # on picture strips
+_NUM_STRIPS = 3  # of each set
+_NUM_WALKS = 8  # of two minutes each
+
+
+@dataclass(frozen=True, slots=True)
+class Extent:
+    """How much is run."""
+
+    videos: int = 16  # of each set
+    runs: int = 50  # of the set `forward`
+    seeds: int = 3
+    columns: tuple[Poses, ...] = ("reckoned", "true")
+    sets: tuple[str, ...] = REVISITS
+    perceptual: bool = False  # LPIPS and FID too
+
+
+@dataclass(slots=True)
+class Curves:
+    """Points for the plots, by method: revisit frames by gap, and PSNR by frame."""
+
+    gaps: dict[str, list[np.ndarray]] = field(default_factory=lambda: defaultdict(list))
+    scores: dict[str, list[np.ndarray]] = field(default_factory=lambda: defaultdict(list))
+    forward: list[np.ndarray] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Suite:
+    """One evaluation of one model. `frozen` and `out` are folders; `tell` hears what is being done."""
+
+    model: Rooms
+    methods: dict[str, Method]
+    frozen: Path
+    out: Path
+    extent: Extent
+    tell: Callable[[str], None]
+    figures: Figures = field(default_factory=Figures)
+    curves: Curves = field(default_factory=Curves)
+
+    def cases(self, name: str, videos: int | None = None) -> Iterator[list[Case]]:
+        """A set's videos in batches of a size that the model takes at once."""
+        count = videos or self.extent.videos
+        found = load_or_render(SETS[name], self.frozen, videos=count)
+        num_batches = -(-count // self.model.spec.max_batch)
+        for part in np.array_split(np.arange(count), num_batches):
+            batch = [prepare(self.model, SETS[name], next(found)) for _ in part]
+            known = are_known(SETS[name], [case.video for case in batch], first=int(part[0]))
+            for case, is_known in zip(batch, known, strict=True):
+                self.figures.add(f"sets.{name}.known", is_known, video=_id(case))
+            yield batch
+
+
+def run_revisits(suite: Suite) -> None:
+    """R-GT and R-CLOSE for every set, column and method, and the copy baseline."""
+    for name in suite.extent.sets:
+        for number, cases in enumerate(suite.cases(name)):
+            strips = [{"ground truth": case.reference} for case in cases[:_NUM_STRIPS]]
+            for run in _runs(suite):
+                suite.tell(f"{name}, poses {run.column}, {run.method.name}, seed {run.seed}")
+                frames = replay(suite.model, cases, run.method, poses=run.column, seed=1000 * run.seed).frames
+                _score(suite, cases, frames, (run.column, run.method.name))
+                if run.seed == 0 and run.column == suite.extent.columns[0] and run.method.name in _SHOWN:
+                    for rows, shown in zip(strips, frames, strict=False):
+                        rows[_SHOWN[run.method.name]] = shown
+            copies = [copied(suite.model, case) for case in cases]
+            for column in suite.extent.columns:
+                _score(suite, cases, copies, (column, "copy"))
+            if number == 0:
+                _save_strips(suite, f"revisit-{name}", strips)
+
+
+def run_loops(suite: Suite) -> None:
+    """R-LOOP: MIND's mirrored paths, out against back."""
+    for cases in suite.cases("mirror"):
+        for method in suite.methods.values():
+            for seed in range(suite.extent.seeds):
+                suite.tell(f"mirror {method.name} seed {seed}")
+                frames = replay(suite.model, cases, method, poses="reckoned", seed=1000 * seed).frames
+                for case, shown in zip(cases, frames, strict=True):
+                    suite.figures.add_all(f"loop.{method.name}", looping(suite.model, case, shown), video=_id(case))
+
+
+def run_forward(suite: Suite, method: Method) -> None:
+    """One-step prediction and 64 frames forward on the set `forward`."""
+    figures, strips = suite.figures, []
+    for cases in suite.cases("forward", suite.extent.runs):
+        suite.tell("forward, one step")
+        for case, step in zip(cases, one_step(suite.model, cases, method, poses="reckoned"), strict=True):
+            moving = step.is_moving
+            figures.add_all("step", {"psnr": step.psnr.mean(), "copy": step.copy.mean()}, video=_id(case))
+            figures.add("step.moving.share", moving.mean(), video=_id(case))
+            if moving.any():
+                gain = (step.psnr - step.copy)[moving].mean()
+                row = {"psnr": step.psnr[moving].mean(), "copy": step.copy[moving].mean(), "gain": gain}
+                figures.add_all("step.moving", row, video=_id(case))
+        suite.tell("forward, 64 frames")
+        frames = replay(suite.model, cases, method, poses="reckoned").frames
+        for case, shown in zip(cases, frames, strict=True):
+            scores = psnr(shown, case.reference)
+            suite.curves.forward.append(scores)
+            figures.add_all("forward.psnr", {f"at{t}": scores[t - 1] for t in AT}, video=_id(case))
+            figures.add("forward.unsteady", not is_steady(case, shown), video=_id(case))
+            strips.append({"ground truth": case.reference, "generated": shown})
+    _save_strips(suite, "forward", strips, times=[t - 1 for t in (1, 2, 4, 8, 16, 24, 32, 48, 64)])
+
+
+def run_drift(suite: Suite, method: Method) -> None:
+    """Rollouts ten times as long as a training sequence, under recorded controls."""
+    for cases in suite.cases("drift"):
+        suite.tell(f"drift, {len(cases)} runs of {len(cases[0].reference)} frames")
+        frames = replay(suite.model, cases, method, poses="reckoned").frames
+        for case, shown in zip(cases, frames, strict=True):
+            before = decoded(suite.model, case.latents[case.first - 1][None])[0]
+            row = drifting(looks(shown, before), looks(case.reference, before))
+            row["psnr_slope"] = slope(psnr(shown, case.reference))
+            suite.figures.add_all("drift", row, video=_id(case))
+
+
+def run_control(suite: Suite, method: Method) -> None:
+    """Turns, displacements and walls."""
+    for name, (key, measure) in _CONTROLS.items():
+        for cases in suite.cases(name):
+            suite.tell(f"control, {key}")
+            frames = replay(suite.model, cases, method, poses="reckoned").frames
+            for case, shown in zip(cases, frames, strict=True):
+                suite.figures.add_all(f"control.{key}", measure(case, shown), video=_id(case))
+
+
+def run_retrieval(suite: Suite) -> None:
+    """What each method finds on long recorded walks."""
+    recent = suite.model.spec.num_recent
+    for cases in suite.cases("walk", min(suite.extent.videos, _NUM_WALKS)):
+        for case in cases:
+            suite.tell(f"retrieval {_id(case)}")
+            asked = queries(case.video.views, first=case.first, recent=recent)
+            for method in (method for method in suite.methods.values() if not method.is_foreign):
+                row = retrieval_figures(case, asked, method.make(), poses="reckoned", recent=recent)
+                suite.figures.add_all(f"retrieval.{method.name}", row, video=_id(case))
+
+
+class _Run(NamedTuple):
+    column: Poses
+    method: Method
+    seed: int
+
+
+def _runs(suite: Suite) -> Iterator[_Run]:
+    for column in suite.extent.columns:
+        for method in suite.methods.values():
+            for seed in range(suite.extent.seeds):
+                yield _Run(column, method, seed)
+
+
+def _score(
+    suite: Suite, cases: Sequence[Case], frames: Sequence[np.ndarray] | np.ndarray, row: tuple[str, str]
+) -> None:
+    """File the scores of one method on one set under `row`: (column, method)."""
+    column, method = row
+    if suite.extent.perceptual:
+        distance = fid(np.concatenate(list(frames)), np.concatenate([case.reference for case in cases]))
+        suite.figures.add(f"rgt.{cases[0].frozen.name}.{column}.{method}.fid", distance, video=_id(cases[0]))
+    for case, shown in zip(cases, frames, strict=True):
+        scores, name = frame_scores(case, shown, perceptual=suite.extent.perceptual), case.frozen.name
+        for group in (name, "all"):
+            suite.figures.add_all(f"rgt.{group}.{column}.{method}", by_split(case, scores), video=_id(case))
+        if case.frozen.home is not None:
+            row_of = closing(suite.model, case, shown)
+            suite.figures.add_all(f"close.{name}.{column}.{method}", row_of, video=_id(case))
+        if column == suite.extent.columns[0]:
+            suite.curves.gaps[method].append(case.split.gap[case.split.is_revisit])
+            suite.curves.scores[method].append(scores["psnr"][case.split.is_revisit])
+
+
+def _save_strips(
+    suite: Suite, name: str, strips: Sequence[dict[str, np.ndarray]], times: Sequence[int] | None = None
+) -> None:
+    suite.out.mkdir(parents=True, exist_ok=True)
+    for i, rows in enumerate(strips):
+        count = len(next(iter(rows.values())))
+        strip(rows, times or spaced(count, 10)).save(suite.out / f"{name}-{i:02d}.png")
+
+
+def _id(case: Case) -> str:
+    return f"{case.frozen.name}/{case.video.seed}"
