@@ -112,15 +112,16 @@ def train(
     steps: Annotated[int | None, typer.Option(min=1, help="Steps in all, those done before included.")] = None,
     seed: Annotated[int, typer.Option(min=0)] = 0,
     threads: Annotated[int | None, typer.Option(min=1, help="Threads; all cores but one by default.")] = None,
+    device: Annotated[str, typer.Option(help="cuda or cpu; CUDA where there is one by default.")] = "",
 ) -> None:
     """Train `rooms` from scratch, stage by stage; `export` writes the weights into FOLDER/weights."""
     with _extra("train"):
-        from model.training.stages import STAGES, StageError, Workshop, export, use_threads
+        from model.training.stages import STAGES, StageError, Workshop, export, fastest_device, use_threads
 
     if stage not in {*STAGES, "export"}:
         raise typer.BadParameter(f"expected one of {', '.join(STAGES)} or export, got {stage!r}")
     use_threads(threads or max(1, (os.cpu_count() or 2) - 1))
-    shop = Workshop(folder, episodes)
+    shop = Workshop(folder, episodes, device or fastest_device())
     try:
         if stage == "export":
             export(shop, folder / "weights")

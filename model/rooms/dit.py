@@ -215,7 +215,7 @@ class DiT(nn.Module):
 
     def group_phases(self, kind: str, relative: Tensor, age: Tensor) -> Phases:
         """Phases (..., n, P), pooled over t, of groups of latents at `relative` poses (..., t, 3) and ages (..., t)."""
-        angles = pose_angles(relative, age)
+        angles = pose_angles(relative, age).to(self.unembed.weight.device)
         return combine(Phases(angles.cos().mean(-2), angles.sin().mean(-2)), self.pixels(kind))
 
     def context_tokens(self, kind: str, latents: Tensor) -> Tensor:

@@ -31,9 +31,9 @@ def save_weights(folder: Path, networks: Networks, starts: Tensor) -> None:
     config = {"dit": asdict(networks.dit.config), "vae": asdict(networks.vae.config)}
     (folder / "config.json").write_text(json.dumps(config, indent=1) + "\n")
     for name, module in networks._asdict().items():
-        tensors = {key: value.to(torch.bfloat16).contiguous() for key, value in module.state_dict().items()}
+        tensors = {key: value.to("cpu", torch.bfloat16).contiguous() for key, value in module.state_dict().items()}
         save_file(tensors, folder / f"{name}.safetensors")
-    save_file({"latents": starts.half().contiguous()}, folder / "starts.safetensors")
+    save_file({"latents": starts.cpu().half().contiguous()}, folder / "starts.safetensors")
 
 
 def load_weights(folder: Path = SHIPPED, *, device: str = "cpu") -> tuple[Networks, Tensor]:

@@ -75,8 +75,9 @@ def train_dit(
 
     def loss(_model: nn.Module, step: int) -> dict[str, Tensor]:
         rng = np.random.default_rng((seed, step))
-        generator = torch.Generator().manual_seed(seed * 1_000_003 + step)
-        batch = draw(data, training, rng)
+        device = networks.dit.unembed.weight.device
+        generator = torch.Generator(device).manual_seed(seed * 1_000_003 + step)
+        batch = Batch(*(x.to(device) for x in draw(data, training, rng)))
         rollout = step >= training.rollout_from and rng.random() < training.rollout_share
         return dit_loss(networks, batch, training, generator=generator, rollout=rollout)
 
@@ -97,13 +98,12 @@ def dit_loss(
     context = batch._replace(clip=_corrupt(batch.clip, training.context_noise, generator), memory=batch.memory)
     if rollout:
         with torch.no_grad():
-            ones = torch.ones(clean.shape[:2])
-            noise = torch.randn(clean.shape, generator=generator)
+            ones, noise = torch.ones(clean.shape[:2], device=clean.device), _noise_like(clean, generator)
             own = predict(networks, context, noise, ones)
         context = context._replace(clip=torch.cat([context.clip[:, :RECENT], own], 1))
-    sigma = torch.empty(clean.shape[:2]).uniform_(0.1, 1.0, generator=generator)
-    sigma = torch.where(torch.rand(sigma.shape, generator=generator) < 0.35, 1.0, sigma)
-    noise = torch.randn(clean.shape, generator=generator)
+    sigma, pure = (torch.rand(clean.shape[:2], generator=generator, device=clean.device) for _ in range(2))
+    sigma = torch.where(pure < 0.35, 1.0, 0.1 + 0.9 * sigma)
+    noise = _noise_like(clean, generator)
     level = sigma[..., None, None, None]
     predicted = predict(networks, context, (1 - level) * clean + level * noise, sigma)
     error = (predicted - clean).square().mean((2, 3, 4))
@@ -121,12 +121,12 @@ def predict(networks: Networks, batch: Batch, noisy: Tensor, sigma: Tensor) -> T
     controls = batch.controls[:, RECENT:].flatten(0, 1)
     moved = displacement_between(camera, batch.poses[:, RECENT - 2 : -2], reference)
     last = torch.cat([moved, batch.controls[:, RECENT - 1 : -1]], 2).flatten(0, 1)
-    with torch.autocast("cpu", torch.bfloat16):
+    with torch.autocast(noisy.device.type, torch.bfloat16):
         with torch.no_grad():
             preview = networks.motion.preview(camera, networks.vae, previous, controls, last)
         steps = torch.cat([preview.displacement.float(), controls[:, 2:]], 1).unflatten(0, (b, length))
         expected = relative(move(camera, reference, steps), reference)[:, :, None]
-        query = model.group_phases("k1", expected, torch.zeros(b, length, 1))
+        query = model.group_phases("k1", expected, torch.zeros(b, length, 1, device=noisy.device))
         query = Phases(*(x.flatten(0, 1) for x in query))
         context, bias = packed_context(model, batch, reference)
         target = Target(noisy.flatten(0, 1), sigma.flatten(), controls, preview.base.float(), preview.seen, query)
@@ -158,9 +158,10 @@ def packed_context(model: DiT, batch: Batch, reference: Tensor) -> tuple[KV, Ten
     ]
     features = KV(*(torch.cat(x, 3).flatten(1, 2) for x in zip(*(part.features for part in parts), strict=True)))
     phases = Phases(*(torch.cat(x, 2).flatten(0, 1) for x in zip(*(part.phases for part in parts), strict=True)))
-    own = torch.ones(*reference.shape[:2], len(model.pixels("k1").cos), dtype=torch.bool)
+    tokens = len(model.pixels("k1").cos)
+    own = torch.ones(*reference.shape[:2], tokens, dtype=torch.bool, device=reference.device)
     valid = torch.cat([*(part.valid for part in parts), own], 2).flatten(0, 1)
-    bias = torch.zeros(valid.shape).masked_fill(~valid, -torch.inf)[:, None, None]
+    bias = torch.zeros(valid.shape, device=valid.device).masked_fill(~valid, -torch.inf)[:, None, None]
     return model.rotate_context(features, phases), bias.to(features.keys.dtype)
 
 
@@ -252,5 +253,9 @@ def recall_for_training(
 
 def _corrupt(clip: Tensor, limit: float, generator: torch.Generator) -> Tensor:
     """Noise on the history, of one level for each sequence, for half of the sequences."""
-    level = torch.empty(len(clip)).uniform_(-limit, limit, generator=generator).clamp(min=0).view(-1, 1, 1, 1, 1)
-    return clip + level * torch.randn(clip.shape, generator=generator)
+    level = limit * (2 * torch.rand(len(clip), generator=generator, device=clip.device) - 1).clamp(min=0)
+    return clip + level.view(-1, 1, 1, 1, 1) * _noise_like(clip, generator)
+
+
+def _noise_like(x: Tensor, generator: torch.Generator) -> Tensor:
+    return torch.randn(x.shape, generator=generator, device=x.device)

@@ -19,7 +19,7 @@ def encode_episodes(vae: VAE, episodes: list[Path], folder: Path) -> Iterator[in
     episode that is shorter than the first or moves by other controls.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    vae = vae.eval().to(torch.bfloat16, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    vae = vae.eval().to(dtype=torch.bfloat16, memory_format=torch.channels_last)  # type: ignore[call-overload]
     first = load_episode(episodes[0])
     shape, controls = (len(first.frames), *_encode(vae, first.frames[:1]).shape[1:]), first.controls.shape
     latents_out = _array(folder / "latents.npy", (len(episodes), *shape), np.float16)
@@ -46,8 +46,8 @@ def load_latents(folder: Path) -> Latents:
 def _encode(vae: VAE, frames: np.ndarray) -> np.ndarray:
     parts = []
     for part in np.split(frames, range(64, len(frames), 64)):
-        images = to_unit(part).to(torch.bfloat16)
-        parts.append(vae.encode(images.contiguous(memory_format=torch.channels_last)).half().numpy())
+        images = to_unit(part).to(vae.mean.device, torch.bfloat16)
+        parts.append(vae.encode(images.contiguous(memory_format=torch.channels_last)).half().cpu().numpy())
     return np.concatenate(parts)
 
 

@@ -105,7 +105,7 @@ def _save(path: Path, model: nn.Module, ema: nn.Module, optimizers: Sequence[Opt
 def _load(path: Path, model: nn.Module, ema: nn.Module, optimizers: Sequence[Optimizer]) -> int:
     if not path.exists():
         return 0
-    state = torch.load(path, weights_only=True)
+    state = torch.load(path, map_location="cpu", weights_only=True)
     model.load_state_dict(state["model"])
     ema.load_state_dict(state["ema"])
     for optimizer, saved in zip(optimizers, state["optimizers"], strict=True):

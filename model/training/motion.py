@@ -14,6 +14,7 @@ from .loop import Run, fit
 from .record import load_episode
 from .vae import to_unit
 
+BATCH = 32
 LONGEST_GAP = 4  # frames between the two views of a training pair
 
 
@@ -31,17 +32,18 @@ class Pair(NamedTuple):
 
 
 def train_motion(
-    data: Latents, episodes: list[Path], run: Run, *, camera: Camera, batch: int = 32, seed: int = 0
+    data: Latents, episodes: list[Path], run: Run, *, camera: Camera, device: str = "cpu", seed: int = 0
 ) -> Motion:
     """Train on the frames of `episodes`, whose latents are the first of `data`; returns the EMA model."""
     torch.manual_seed(seed)
-    model = Motion(*data.latents.shape[2:4])
+    model = Motion(*data.latents.shape[2:4]).to(device)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
     frames = [load_episode(path).frames for path in episodes]
 
     def loss(model: nn.Module, step: int) -> dict[str, Tensor]:
         assert isinstance(model, Motion)
-        return motion_loss(model, draw_pair(data, frames, camera, batch, np.random.default_rng((seed, step))), camera)
+        pair = draw_pair(data, frames, camera, BATCH, np.random.default_rng((seed, step)))
+        return motion_loss(model, Pair(*(x.to(device) for x in pair)), camera)
 
     ema = fit(run, model, optimizers=[optimizer], loss=loss)
     assert isinstance(ema, Motion)

@@ -9,19 +9,21 @@ from ..rooms.odometry import Odometry
 from .dit import Latents
 from .loop import Run, fit
 
+BATCH = 128
 
-def train_odometry(data: Latents, run: Run, *, camera: Camera, batch: int = 128, seed: int = 0) -> Odometry:
+
+def train_odometry(data: Latents, run: Run, *, camera: Camera, device: str = "cpu", seed: int = 0) -> Odometry:
     """Train on pairs of neighbouring latents, blurred by noise as generated ones are; returns the EMA model."""
     torch.manual_seed(seed)
-    model = Odometry(data.latents.shape[2], data.latents.shape[3])
+    model = Odometry(data.latents.shape[2], data.latents.shape[3]).to(device)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
 
     def loss(model: nn.Module, step: int) -> dict[str, Tensor]:
         assert isinstance(model, Odometry)
         rng = np.random.default_rng((seed, step))
-        previous, latent, controls, moved = draw_pairs(data, camera, batch, rng)
-        level = torch.from_numpy(rng.uniform(0, 0.3, (batch, 1, 1, 1)).astype(np.float32))
-        noise = torch.from_numpy(rng.standard_normal((2, *latent.shape), np.float32))
+        previous, latent, controls, moved = (x.to(device) for x in draw_pairs(data, camera, BATCH, rng))
+        level = torch.from_numpy(rng.uniform(0, 0.3, (BATCH, 1, 1, 1)).astype(np.float32)).to(device)
+        noise = torch.from_numpy(rng.standard_normal((2, *latent.shape), np.float32)).to(device)
         error = model(camera, previous + level * noise[0], latent + level * noise[1], controls) - moved
         distance = error.norm(dim=1).mean()
         still = moved.norm(dim=1).mean().detach()

@@ -41,6 +41,7 @@ class Workshop:
 
     folder: Path
     episodes: Path
+    device: str = "cpu"
 
     def files(self) -> list[Path]:
         files = sorted(self.episodes.glob("*.safetensors"))
@@ -56,8 +57,8 @@ class Workshop:
         path = self.folder / stage / "checkpoint.pt"
         if not path.exists():
             raise StageError(f"expected {path}; run `rewander train {stage}` first")
-        network.load_state_dict(torch.load(path, weights_only=True)["ema"])
-        return network.eval()
+        network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True)["ema"])
+        return network.eval().to(self.device)
 
     def latents(self) -> Latents:
         """The encoded episodes; what is missing is encoded now."""
@@ -71,23 +72,27 @@ def use_threads(count: int) -> None:
     torch.set_num_threads(count)
 
 
+def fastest_device() -> str:
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
 def stage_vae(shop: Workshop, *, steps: int, seed: int) -> None:
-    train_vae(shop.files(), shop.run("vae", steps), VAETraining(), seed=seed)
+    train_vae(shop.files(), shop.run("vae", steps), VAETraining(), device=shop.device, seed=seed)
 
 
 def stage_motion(shop: Workshop, *, steps: int, seed: int) -> None:
     files = shop.files()[:MOTION_EPISODES]
-    train_motion(shop.latents(), files, shop.run("motion", steps), camera=Camera(), seed=seed)
+    train_motion(shop.latents(), files, shop.run("motion", steps), camera=Camera(), device=shop.device, seed=seed)
 
 
 def stage_odometry(shop: Workshop, *, steps: int, seed: int) -> None:
-    train_odometry(shop.latents(), shop.run("odometry", steps), camera=Camera(), seed=seed)
+    train_odometry(shop.latents(), shop.run("odometry", steps), camera=Camera(), device=shop.device, seed=seed)
 
 
 def stage_dit(shop: Workshop, *, steps: int, seed: int) -> None:
     torch.manual_seed(seed)
     vae, motion = shop.trained("vae", VAE(VAEConfig())), shop.trained("motion", Motion())
-    networks = Networks(vae, motion, DiT(DiTConfig()), Odometry())
+    networks = Networks(vae, motion, DiT(DiTConfig()).to(shop.device), Odometry())
     train_dit(shop.latents(), networks, shop.run("dit", steps), DiTTraining(), seed=seed)
 
 
@@ -107,7 +112,7 @@ def export(shop: Workshop, folder: Path) -> None:
         shop.trained("dit", DiT(DiTConfig())),
         shop.trained("odometry", Odometry()),
     )
-    save_weights(folder, networks, open_views(networks.motion, shop.latents()))
+    save_weights(folder, networks, open_views(networks.motion.cpu(), shop.latents()))
 
 
 @torch.inference_mode()

@@ -23,22 +23,22 @@ class VAETraining:
     vae: VAEConfig = VAEConfig()
 
 
-def train_vae(episodes: list[Path], run: Run, training: VAETraining, *, seed: int = 0) -> VAE:
+def train_vae(episodes: list[Path], run: Run, training: VAETraining, *, device: str = "cpu", seed: int = 0) -> VAE:
     """Train on the frames of `episodes`; returns the EMA model with latents of unit variance."""
     rng = np.random.default_rng(seed)
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator(device).manual_seed(seed)
     images = load_frames(episodes, training.frames, rng)
-    model = VAE(training.vae).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    model = VAE(training.vae).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = torch.optim.AdamW(model.parameters(), lr=training.rate, betas=(0.9, 0.99), weight_decay=1e-4)
 
     def loss(model: nn.Module, step: int) -> dict[str, Tensor]:
         assert isinstance(model, VAE)
         chosen = rng.integers(len(images), size=training.batch)
-        return vae_loss(model, to_unit(images[chosen]), training.kl, generator=generator, warp=step % 2 == 1)
+        return vae_loss(model, to_unit(images[chosen]).to(device), training.kl, generator=generator, warp=step % 2 == 1)
 
     def sample(model: nn.Module, path: Path) -> None:
         assert isinstance(model, VAE)
-        shown = to_unit(images[:: len(images) // 8][:8])
+        shown = to_unit(images[:: len(images) // 8][:8]).to(device)
         with torch.inference_mode():
             rebuilt = model.decode(model.encode(shown))
         strip = torch.cat([torch.cat(list(shown), 2), torch.cat(list(rebuilt), 2)], 1)
@@ -46,7 +46,7 @@ def train_vae(episodes: list[Path], run: Run, training: VAETraining, *, seed: in
 
     ema = fit(run, model, optimizers=[optimizer], loss=loss, sample=sample)
     assert isinstance(ema, VAE)
-    normalise(ema, to_unit(images[rng.integers(len(images), size=512)]))
+    normalise(ema, to_unit(images[rng.integers(len(images), size=512)]).to(device))
     return ema
 
 
@@ -59,7 +59,7 @@ def vae_loss(model: VAE, images: Tensor, kl: float, *, generator: torch.Generato
     with torch.autocast(images.device.type, torch.bfloat16):
         mean, log_variance = model.encoder(images)
         mean, log_variance = mean.float(), log_variance.float()
-        latents = mean + torch.randn(mean.shape, generator=generator) * (log_variance / 2).exp()
+        latents = mean + torch.randn(mean.shape, generator=generator, device=mean.device) * (log_variance / 2).exp()
         target, mask = images, torch.ones_like(images[:, :1])
         if warp:
             theta = _random_affine(len(images), generator)
@@ -74,9 +74,9 @@ def vae_loss(model: VAE, images: Tensor, kl: float, *, generator: torch.Generato
 
 
 def _random_affine(batch: int, generator: torch.Generator) -> Tensor:
-    scale = torch.empty(batch).uniform_(0.85, 1.2, generator=generator)
-    shift = torch.empty(batch, 2).uniform_(-0.12, 0.12, generator=generator)
-    theta = torch.zeros(batch, 2, 3)
+    scale = torch.empty(batch, device=generator.device).uniform_(0.85, 1.2, generator=generator)
+    shift = torch.empty(batch, 2, device=generator.device).uniform_(-0.12, 0.12, generator=generator)
+    theta = torch.zeros(batch, 2, 3, device=generator.device)
     theta[:, 0, 0] = theta[:, 1, 1] = scale
     theta[:, :, 2] = shift
     return theta
@@ -104,7 +104,7 @@ def to_unit(frames: np.ndarray) -> Tensor:
 
 def to_bytes(images: Tensor) -> np.ndarray:
     """Images (B, 3, H, W), clipped to [-1, 1], to frames (B, H, W, 3) uint8."""
-    return images.float().add(1).mul(127.5).round().clamp(0, 255).byte().permute(0, 2, 3, 1).contiguous().numpy()
+    return images.float().add(1).mul(127.5).round().clamp(0, 255).byte().permute(0, 2, 3, 1).contiguous().cpu().numpy()
 
 
 @torch.no_grad()
