@@ -18,6 +18,7 @@ Name = Annotated[str, msgspec.Meta(max_length=64)]
 Text = Annotated[str, msgspec.Meta(max_length=2_000)]
 Unit = Annotated[float, msgspec.Meta(ge=-1.0, le=1.0)]
 Pixels = Annotated[float, msgspec.Meta(ge=-1e9, le=1e9)]  # a range also refuses NaN
+Millis = Annotated[float, msgspec.Meta(ge=-1e15, le=1e15)]
 Count = Annotated[int, msgspec.Meta(ge=0, lt=2**53)]
 
 
@@ -44,7 +45,7 @@ class Input(Message, frozen=True):
     """The full state of the controls; the newest `seq` wins."""
 
     seq: Count
-    ts: float = 0.0
+    ts: Millis = 0.0
     keys: Annotated[list[Name], msgspec.Meta(max_length=16)] = []  # KeyboardEvent.code, held now
     presses: Annotated[dict[Name, Count], msgspec.Meta(max_length=32)] = {}  # keydowns so far
     pointer: tuple[Pixels, Pixels] = (0.0, 0.0)  # pixels so far
@@ -77,7 +78,7 @@ class Ack(Message, frozen=True):
 
 
 class Ping(Message, frozen=True):
-    ts: float
+    ts: Millis
 
 
 # server to client
@@ -194,7 +195,7 @@ def decode_from_client(data: bytes) -> FromClient:
         raise ProtocolError("message.size", f"expected at most {MAX_MESSAGE_BYTES} bytes, got {len(data)}")
     try:
         return _from_client.decode(data)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:  # the last for deep unknown fields
         raise ProtocolError("message.malformed", f"expected a {SUBPROTOCOL} message: {error}") from error
 
 
