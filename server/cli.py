@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated
@@ -162,6 +163,45 @@ def bench(
     for key, value in figures.items():
         table.add_row(key, f"{value:.2f}")
     Console().print(table)
+
+
+@app.command("eval")
+def evaluate(
+    protocol: Annotated[list[str] | None, typer.Option(help="forward, revisit, loop, drift, ...; repeatable.")] = None,
+    method: Annotated[
+        list[str] | None, typer.Option(help="Ways to recall: ours, off, recent, ...; repeatable.")
+    ] = None,
+    weights: Annotated[Path | None, typer.Option(help="A folder of weights; the shipped ones by default.")] = None,
+    videos: Annotated[int, typer.Option(min=1, help="Of each set.")] = 16,
+    runs: Annotated[int, typer.Option(min=1, help="Of the 64-frame rollouts.")] = 50,
+    seeds: Annotated[int, typer.Option(min=1, help="Noise seeds for each video.")] = 3,
+    long_runs: Annotated[int, typer.Option(min=1, help="Runs of long play.")] = 20,
+    long_frames: Annotated[int, typer.Option(min=100, help="Frames of long play.")] = 10_000,
+    frozen: Annotated[Path, typer.Option(help="Where the frozen sets are rendered, once.")] = Path("data/frozen"),
+    out: Annotated[Path, typer.Option(help="The report: JSON, Markdown, plots, picture strips.")] = Path("runs/eval"),
+    as_json: Annotated[bool, typer.Option("--json", help="Print flat keys and numbers.")] = False,
+) -> None:
+    """Measure the `rooms` model: next frames, revisits, loops, drift, control, retrieval."""
+    import json
+
+    with _extra("train"):
+        from model.evaluation.suite import Extent
+        from model.rooms.world import create
+        from model.rooms.world import load as load_weights
+
+        from .evaluate import PROTOCOLS, Options
+        from .evaluate import evaluate as run_protocols
+
+    options = Options(frozen, out, extent=Extent(videos=videos, runs=runs, seeds=seeds))
+    options = replace(options, long_runs=long_runs, long_frames=long_frames, protocols=tuple(protocol or PROTOCOLS))
+    if method:
+        options = replace(options, methods=tuple(method))
+    model = load_weights(weights) if weights else create()
+    try:
+        figures = run_protocols(model, options, tell=lambda doing: typer.echo(doing, err=True))
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+    typer.echo(json.dumps(figures, indent=1) if as_json else (out / "report.md").read_text())
 
 
 @app.command()
