@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import ExitStack, asynccontextmanager
 from typing import Any
@@ -16,6 +17,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 
 from .auth import Grant, Refused, check_origin, grant
 from .house import House
+from .ice import ice_links
 from .offer import MAX_OFFER_BYTES
 from .protocol import SUBPROTOCOL, Hello
 from .ws import Connection
@@ -70,9 +72,9 @@ def create_app(house: House) -> FastAPI:
         app.add_middleware(
             CORSMiddleware,
             allow_origins=house.config.auth.origins,
-            allow_methods=["POST", "DELETE"],
+            allow_methods=["POST", "DELETE", "OPTIONS"],
             allow_headers=["authorization", "content-type"],
-            expose_headers=["location", "retry-after"],
+            expose_headers=["link", "location", "retry-after"],
         )
     if house.config.page is not None:
         app.mount("/", StaticFiles(directory=house.config.page, html=True))
@@ -117,7 +119,20 @@ async def connect(request: Request) -> Response:
         hello, offer = _hello(request.query_params), await _body(request)
         name, answer = await house.peers.open(offer, hello, allowed, stay=stay)
     place = f"{request.scope.get('root_path', '')}/whep/{name}"
-    return Response(answer, 201, media_type=SDP, headers={"Location": place})
+    response = Response(answer, 201, media_type=SDP, headers={"Location": place})
+    _link_ice_servers(response, house)
+    return response
+
+
+@routes.options("/whep", summary="The ICE servers, in Link headers, for clients that want them before their offer")
+async def describe(request: Request) -> Response:
+    house = _house(request)
+    with house.door.admit(_address(request)):
+        _check_origin(request)
+        _granted(request)
+    response = Response(headers={"Accept-Post": SDP})
+    _link_ice_servers(response, house)
+    return response
 
 
 @routes.delete("/whep/{name}", summary="End a WebRTC connection", responses={401: REFUSAL, 404: REFUSAL})
@@ -150,6 +165,11 @@ async def _refuse(connection: HTTPConnection, refused: Exception) -> Response:
     if refused.status == 401:
         headers["WWW-Authenticate"] = "Bearer"
     return JSONResponse(said, refused.status, headers)
+
+
+def _link_ice_servers(response: Response, house: House) -> None:
+    for link in ice_links(house.config.rtc.ice, now=time.time()):
+        response.headers.append("Link", link)
 
 
 def _house(connection: HTTPConnection) -> House:

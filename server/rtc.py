@@ -19,8 +19,8 @@ from aiortc.sdp import SessionDescription
 
 from . import aiortc_internals as internals
 from .auth import Refused
-from .broadcast import Broadcast
 from .farewell import ENDS, End, Left, check_last, last_word
+from .ice import IceConfig
 from .mailbox import Messages, Pictures, Shot
 from .metrics import Metrics
 from .protocol import SUBPROTOCOL, Ack, FromClient, Input, Message, ProtocolError, encode
@@ -43,7 +43,12 @@ class RtcConfig:
     playout_delay_ms: int = 0  # most that a receiver may add for smoothness
     max_handshakes: int = 32
     addresses: tuple[str, ...] = ()  # to listen on; all of the host's by default
-    ice_servers: tuple[RTCIceServer, ...] = ()
+    ice: IceConfig = IceConfig()
+
+
+def new_peer(config: RtcConfig) -> RTCPeerConnection:
+    """Knows no servers but those of `config`: by itself aiortc asks a third party for our address."""
+    return RTCPeerConnection(RTCConfiguration(iceServers=[RTCIceServer(uri) for uri in config.ice.stun]))
 
 
 class ShotTrack(MediaStreamTrack):
@@ -72,17 +77,20 @@ class ShotTrack(MediaStreamTrack):
         return internals.Packed(self._leaving.picture.payloads, self._leaving.timestamp)
 
 
-class _ViewerReports:
-    """What a viewer's receiver reports: it may ask for key frames, and never lowers the player's bit rate."""
+class _SeatReports:
+    """What a receiver reports: all may ask for key frames, and only the player's link sets the bit rate."""
 
-    def __init__(self, broadcast: Broadcast) -> None:
-        self.needs_key = broadcast.needs_key
+    def __init__(self, seat: Seat) -> None:
+        self._seat = seat
+        self.needs_key = seat.broadcast.needs_key
 
     def estimates(self, bit_rate: int) -> None:
-        """Not ours to follow."""
+        if self._seat.role == "player":
+            self._seat.broadcast.estimates(bit_rate)
 
     def lost(self, fraction: float) -> None:
-        """Not ours to follow."""
+        if self._seat.role == "player":
+            self._seat.broadcast.lost(fraction)
 
 
 class Peer:
@@ -91,7 +99,7 @@ class Peer:
     def __init__(self, seat: Seat, *, config: RtcConfig, clock: Callable[[], float], metrics: Metrics) -> None:
         """`clock` is the engine's."""
         self._seat, self._config, self._clock, self._metrics = seat, config, clock, metrics
-        self._peer = RTCPeerConnection(RTCConfiguration(iceServers=list(config.ice_servers)))
+        self._peer = new_peer(config)
         self._track = ShotTrack(self._note_sent)
         self._video = self._peer.addTransceiver(self._track, direction="sendonly")
         self._events: RTCDataChannel | None = None
@@ -189,10 +197,9 @@ class Peer:
 
     def _hook(self, offer: SessionDescription) -> None:
         """Put our packets, our extension and our ears into aiortc's peer."""
-        broadcast = self._seat.broadcast
-        reports = broadcast if self._seat.role == "player" else _ViewerReports(broadcast)
         offered = next(media.rtp.headerExtensions for media in offer.media if media.kind == "video")
         internals.accept_playout_delay(self._video, offered)
+        reports = _SeatReports(self._seat)
         internals.send_packed(self._video.sender, reports, playout_delay_ms=self._config.playout_delay_ms)
         for connection in internals.ice_connections(self._peer):
             internals.gather_on(connection, self._config.addresses)

@@ -39,6 +39,7 @@ class Answer:
     status: int
     headers: dict[str, str]
     body: bytes
+    links: tuple[str, ...] = ()  # the Link headers, of which there may be several
 
 
 async def fetch(
@@ -51,7 +52,9 @@ async def fetch(
         with closing(connection):
             connection.request(method, path, body, headers or {})
             response = connection.getresponse()
-            return Answer(response.status, {k.lower(): v for k, v in response.getheaders()}, response.read())
+            named = {k.lower(): v for k, v in response.getheaders()}
+            links = tuple(response.headers.get_all("link", ()))
+            return Answer(response.status, named, response.read(), links)
 
     return await asyncio.to_thread(request)
 
