@@ -24,9 +24,12 @@ RECALLED_GAP = 0.25  # seconds between messages with thumbnails, which may chang
 RTP_CLOCK = 90_000
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)
 class Watcher:
-    """One connection that watches a session: its boxes are filled by the broadcast and read by the transport."""
+    """One connection that watches a session: its boxes are filled by the broadcast and read by the transport.
+
+    Only the broadcast changes its `role`.
+    """
 
     role: Role
     codec: Codec
@@ -66,9 +69,9 @@ class Broadcast:
 
     def join(self, *, role: Role, codec: Codec) -> Watcher:
         """Begin to watch; the first picture is a key frame. `leave` when done."""
-        overflowed = partial(self._overflowed, role, codec)
-        watcher = Watcher(role, codec, Pictures(needs_key=self.needs_key, overflowed=overflowed), Messages())
-        self._watchers.insert(0 if role == "player" else len(self._watchers), watcher)
+        pictures = Pictures(needs_key=self.needs_key, overflowed=lambda lost: self._overflowed(watcher, lost))
+        watcher = Watcher(role, codec, pictures, Messages())
+        self._place(watcher)
         if self._ended is not None:
             watcher.messages.put(self._ended)
         self.needs_key()
@@ -79,6 +82,12 @@ class Broadcast:
         watcher.messages.put(welcome)
         if self._told is not None:
             watcher.messages.put(_recalled(self._told))
+
+    def recast(self, watcher: Watcher, role: Role) -> None:
+        """One who watches has another role from now on."""
+        self._watchers.remove(watcher)
+        watcher.role = role
+        self._place(watcher)
 
     def leave(self, watcher: Watcher) -> None:
         self._watchers.remove(watcher)
@@ -186,9 +195,12 @@ class Broadcast:
         else:
             self._rate.sent(8 * len(video.data), now=now)
 
-    def _overflowed(self, role: Role, codec: Codec, lost: int) -> None:
-        self._air.metrics.dropped.labels(role, codec).inc(lost)
-        if role == "player" and codec == "h264":
+    def _place(self, watcher: Watcher) -> None:
+        self._watchers.insert(0 if watcher.role == "player" else len(self._watchers), watcher)
+
+    def _overflowed(self, watcher: Watcher, lost: int) -> None:
+        self._air.metrics.dropped.labels(watcher.role, watcher.codec).inc(lost)
+        if watcher.role == "player" and watcher.codec == "h264":
             self._rate.overflow(now=self._air.clock())
 
     async def _report(self) -> None:

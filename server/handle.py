@@ -89,6 +89,15 @@ class Handle:
         self._line.link.player_gone_at = None
         self._requests.wake()
 
+    @property
+    def handovers(self) -> int:
+        """How often the controls went from one client to another, as far as this process knows."""
+        return self._line.link.handovers
+
+    def count_handovers(self, handovers: int) -> None:
+        """Know of so many hand-overs: of one more, or of those that a ticket tells after a restart."""
+        self._line.link.handovers = max(self._line.link.handovers, handovers)
+
     def player_left(self) -> None:
         """Nobody has the controls; all are let go. If nobody takes them in time, the session ends."""
         self.controls.hand_over()

@@ -59,6 +59,7 @@ class Link:
     feed: Feed
     loop: asyncio.AbstractEventLoop
     player_gone_at: float | None  # None while there is a player
+    handovers: int = 0  # of the controls, from one client to another
 
     @property
     def is_attended(self) -> bool:

@@ -3,20 +3,21 @@
 import asyncio
 import logging
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from model.world_model import ModelSpec
 
 from .auth import Grant, Refused
 from .broadcast import Air, Broadcast
 from .engine import Engine
+from .hall import Hall
 from .handle import Handle
 from .journal import JournalError, UnknownWorldError
 from .limits import Bucket
 from .link import BusyError
 from .protocol import Axis, Error, Goaway, Hello, Welcome
 from .seat import Seat
-from .tickets import Tickets
+from .tickets import Ticket, Tickets
 
 GOAWAY_RETRY = 2.0  # seconds after which the client of a leaving server comes back
 
@@ -29,20 +30,6 @@ class LobbyConfig:
     messages_per_second: int = 240  # of one connection
 
 
-@dataclass(slots=True, eq=False)
-class _Hall:
-    """A session that someone sits in."""
-
-    broadcast: Broadcast
-    task: asyncio.Task[None]
-    seats: set[Seat] = field(default_factory=set)
-    player: Seat | None = None
-
-    @property
-    def num_viewers(self) -> int:
-        return sum(seat.role == "viewer" for seat in self.seats)
-
-
 class Lobby:
     """Knows who sits where. `tasks` runs the broadcasts."""
 
@@ -50,8 +37,8 @@ class Lobby:
         self, engine: Engine, *, air: Air, tickets: Tickets, config: LobbyConfig, tasks: asyncio.TaskGroup
     ) -> None:
         self._engine, self._air, self._tickets, self._config, self._tasks = engine, air, tickets, config, tasks
-        self._halls: dict[str, _Hall] = {}
-        self._places: dict[Seat, _Hall] = {}
+        self._halls: dict[str, Hall] = {}
+        self._places: dict[Seat, Hall] = {}
         self._is_open = True
         self._empty = asyncio.Event()
         self._empty.set()
@@ -74,7 +61,7 @@ class Lobby:
             raise Refused(busy.code, str(busy), status=503, retry_after=busy.retry_after) from busy
         except ValueError as error:  # what the model has against the prompt
             raise Refused("session.refused", str(error), status=400) from error
-        return self._sit(handle, hello)
+        return self._sit(handle, hello, allowed)
 
     async def leave(self, seat: Seat, *, unused: bool = False) -> None:
         """Give a seat up. Its session waits a while for the player, or ends if it was opened for nothing (`unused`)."""
@@ -82,23 +69,21 @@ class Lobby:
         hall, handle = self._places.pop(seat), seat.broadcast.handle
         if not self._places:
             self._empty.set()
-        hall.seats.discard(seat)
-        if hall.player is seat:
-            hall.player = None
-            handle.player_left()
-        if not hall.seats:
+        hall.leave(seat)
+        if hall.is_empty:
             hall.task.cancel()
             if self._halls.get(handle.id) is hall:
                 del self._halls[handle.id]
-            if unused and seat.is_first:
+            if unused and seat is hall.first:
                 with suppress(BusyError):  # the engine has ended, and with it the session
                     await handle.close("session.unused", "nobody came")
 
     def close(self) -> None:
         """Let nobody in any more, and tell those inside how to come back."""
         self._is_open = False
-        for seat in self._places:
-            seat.say(Goaway(resume=seat.welcome.resume, retry_after=GOAWAY_RETRY))
+        for seat, hall in self._places.items():
+            resume = hall.ticket() if seat.role == "player" else ""
+            seat.say(Goaway(resume=resume, retry_after=GOAWAY_RETRY))
 
     async def wait_until_empty(self) -> None:
         await self._empty.wait()
@@ -120,9 +105,7 @@ class Lobby:
         if allowed.role == "viewer":
             raise Refused("auth.role", "expected a player's token, got a viewer's", status=403)
         if hello.resume:
-            wanted = self._tickets.session_of(hello.resume)
-            _check_session(wanted, allowed)
-            return await self._engine.resume(wanted)
+            return await self._resumed(self._tickets.read(hello.resume), allowed)
         wanted = hello.session or allowed.session
         _check_session(wanted, allowed)
         if not wanted:
@@ -132,34 +115,40 @@ class Lobby:
             raise Refused("session.taken", f"expected a resume token to play {wanted!r}, got none", status=409)
         return await self._engine.resume(wanted)
 
-    def _sit(self, handle: Handle, hello: Hello) -> Seat:
+    async def _resumed(self, ticket: Ticket, allowed: Grant) -> Handle:
+        """The session that a player comes back to, unless the controls went to someone else meanwhile."""
+        _check_session(ticket.session, allowed)
+        handle = await self._engine.resume(ticket.session)
+        if ticket.handovers < handle.handovers:
+            raise Refused("session.yielded", "expected the newest resume token: the controls went on", status=409)
+        handle.count_handovers(ticket.handovers)
+        return handle
+
+    def _sit(self, handle: Handle, hello: Hello, allowed: Grant) -> Seat:
         hall = self._hall(handle)
-        is_first = not hall.seats and not hello.resume and not hello.session
+        is_first = hall.is_empty and not hello.resume and not hello.session
         bucket = Bucket(self._config.messages_per_second, rate=self._config.messages_per_second, clock=self._air.clock)
-        welcome = self._welcome(handle, hello)
-        seat = Seat(hall.broadcast, welcome=welcome, bucket=bucket, clock=self._air.clock, is_first=is_first)
-        if hello.role == "player":
-            if hall.player is not None:
-                hall.player.retire(Error(code="session.moved", message="the player came back elsewhere"))
-            hall.player = seat
-            handle.player_joined()
-        hall.seats.add(seat)
+        welcome = self._welcome(hall, hello)
+        may_play = allowed.role == "player"
+        seat = Seat(hall, welcome=welcome, bucket=bucket, clock=self._air.clock, may_play=may_play)
+        hall.sit(seat, is_first=is_first)
         self._places[seat] = hall
         self._empty.clear()
         return seat
 
-    def _hall(self, handle: Handle) -> _Hall:
+    def _hall(self, handle: Handle) -> Hall:
         hall = self._halls.get(handle.id)
         if hall is None or hall.broadcast.handle is not handle:  # the session ended and was brought back
             broadcast = Broadcast(handle, self._air)
-            hall = self._halls[handle.id] = _Hall(broadcast, self._tasks.create_task(_run(broadcast)))
+            task = self._tasks.create_task(_run(broadcast))
+            hall = self._halls[handle.id] = Hall(broadcast, task=task, issue=self._tickets.issue)
         return hall
 
-    def _welcome(self, handle: Handle, hello: Hello) -> Welcome:
+    def _welcome(self, hall: Hall, hello: Hello) -> Welcome:
         spec = self._air.spec
         return Welcome(
-            session=handle.id,
-            resume=self._tickets.issue(handle.id) if hello.role == "player" else "",
+            session=hall.broadcast.handle.id,
+            resume=hall.ticket() if hello.role == "player" else "",
             role=hello.role,
             model=spec.name,
             width=spec.frame_shape[1],

@@ -3,7 +3,7 @@
 The map's key `t` names the message. Times are milliseconds: `client_ts` on the client's clock, echoed
 untouched; `t_*` on the server's monotonic clock. Input is full state under a growing `seq`, so that it
 may be sent several times, be lost and come out of order: presses and pointer motion are totals since
-the connection began.
+the connection began or took the controls.
 """
 
 from typing import Annotated, Literal
@@ -71,6 +71,14 @@ class Prompt(Message, frozen=True):
     text: Text
 
 
+class Claim(Message, frozen=True):
+    """A viewer asks for the controls; who asked first gets them when the player yields."""
+
+
+class Yield(Message, frozen=True):
+    """A player hands the controls to the first who asks; a viewer asks for them no longer."""
+
+
 class Ack(Message, frozen=True):
     """WebSocket only: the newest frame shown. The server holds back when too many are unacknowledged."""
 
@@ -107,6 +115,16 @@ class Welcome(Message, frozen=True):
     axes: list[Axis]
     accepts_image: bool = True
     accepts_prompt: bool = False
+
+
+class Seating(Message, frozen=True):
+    """Who holds the controls, after `welcome` and when that changes; `role` and `resume` replace those of before."""
+
+    role: Literal["player", "viewer"]
+    resume: str = ""
+    has_player: bool = True  # a player is connected; without one the controls wait for it
+    num_asking: int = 0
+    place: int = 0  # of the client among those who ask, from 1; 0 if it does not ask
 
 
 class Receipt(Message, frozen=True):
@@ -173,8 +191,8 @@ class Goaway(Message, frozen=True):
     retry_after: float
 
 
-FromClient = Hello | Input | Reset | Settings | Prompt | Ack | Ping
-FromServer = Welcome | Receipt | Frame | Status | Recalled | Pong | Error | Goaway
+FromClient = Hello | Input | Reset | Settings | Prompt | Claim | Yield | Ack | Ping
+FromServer = Welcome | Seating | Receipt | Frame | Status | Recalled | Pong | Error | Goaway
 
 _from_client: msgspec.msgpack.Decoder[FromClient] = msgspec.msgpack.Decoder(FromClient)
 _from_server: msgspec.msgpack.Decoder[FromServer] = msgspec.msgpack.Decoder(FromServer)

@@ -4,11 +4,13 @@ import asyncio
 from collections.abc import Callable
 
 from .auth import Role
-from .broadcast import Broadcast, Watcher
+from .broadcast import Watcher
 from .encode import Codec
+from .hall import Hall
 from .limits import Bucket
 from .link import BusyError
 from .protocol import (
+    Claim,
     Error,
     FromClient,
     Input,
@@ -20,6 +22,7 @@ from .protocol import (
     Reset,
     Settings,
     Welcome,
+    Yield,
     decode_from_client,
 )
 from .upload import read_image
@@ -29,20 +32,18 @@ class Seat:
     """A player's or a viewer's. From `watch` on, pictures and messages wait for it in the watcher's boxes."""
 
     def __init__(
-        self, broadcast: Broadcast, *, welcome: Welcome, bucket: Bucket, clock: Callable[[], float], is_first: bool
+        self, hall: Hall, *, welcome: Welcome, bucket: Bucket, clock: Callable[[], float], may_play: bool
     ) -> None:
-        """`bucket` paces what the client may send; `clock` is the engine's; `is_first`: the session began with it."""
-        self.broadcast = broadcast
+        """`bucket` paces what the client may send; `clock` is the engine's; `may_play`: or else only watch."""
+        self.broadcast = hall.broadcast
         self.welcome = welcome
-        self.is_first = is_first
-        self._handle = broadcast.handle
+        self.may_play = may_play
+        self.role: Role = welcome.role
+        self._hall, self._handle = hall, hall.broadcast.handle
         self._bucket, self._clock = bucket, clock
+        self._has_played = False
         self._watcher: Watcher | None = None
         self._retired: Error | None = None
-
-    @property
-    def role(self) -> Role:
-        return self.welcome.role
 
     def watch(self, codec: Codec) -> Watcher:
         """Begin to receive pictures, and messages, of which `greet` sends the first."""
@@ -53,6 +54,7 @@ class Seat:
         """Say welcome, now that messages go through."""
         if self._watcher is not None:
             self.broadcast.greet(self._watcher, self.welcome)
+            self._hall.tell(self)
 
     def unwatch(self) -> None:
         if self._watcher is not None:
@@ -63,6 +65,13 @@ class Seat:
         """Send the client a message, if it watches already."""
         if self._watcher is not None:
             self._watcher.messages.put(message)
+
+    def recast(self, role: Role) -> None:
+        """Have another role from now on; the hall tells the client."""
+        self._has_played = self._has_played or self.role == "player"
+        self.role = role
+        if self._watcher is not None:
+            self.broadcast.recast(self._watcher, role)
 
     def retire(self, reason: Error) -> None:
         """Someone else has the seat now: what this client still sends must not steer."""
@@ -78,8 +87,10 @@ class Seat:
         return decode_from_client(data)
 
     def steer(self, message: Input) -> None:
-        """Take the controls' state from a player."""
+        """Take the controls' state from a player. What was on its way when the controls were handed over is dropped."""
         if self.role == "viewer":
+            if self._has_played:
+                return
             raise ProtocolError("role.viewer", "expected no controls from a viewer")
         try:
             self._handle.controls.receive(message, self._clock())
@@ -95,10 +106,6 @@ class Seat:
             return self.steer(message)
         if isinstance(message, Ping):
             return self.say(Pong(ts=message.ts))
-        if self.role == "viewer":
-            raise ProtocolError(
-                "role.viewer", f"expected only ping from a viewer, got {type(message).__name__.lower()}"
-            )
         try:
             await self._change(message)
         except ProtocolError as error:
@@ -110,6 +117,13 @@ class Seat:
 
     async def _change(self, message: FromClient) -> None:
         match message:
+            case Claim():
+                self._hall.claim(self)
+            case Yield():
+                self._hall.hand_over(self)
+            case _ if self.role == "viewer":
+                code = "input.role" if self._has_played else "role.viewer"  # it may not know yet that it plays no more
+                raise ProtocolError(code, f"expected a player, got {type(message).__name__.lower()} from a viewer")
             case Settings():
                 self._handle.settings(recall=message.recall, paused=message.paused)
             case Prompt():

@@ -5,6 +5,7 @@ import hmac
 import os
 import secrets
 from contextlib import suppress
+from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 
@@ -14,25 +15,35 @@ KEY_BYTES = 32
 STUB_BYTES = 24  # of the HMAC, as base64url after the session's id and a dot
 
 
+@dataclass(frozen=True, slots=True)
+class Ticket:
+    """What a ticket says: to play `session`, as the one whom the controls were handed to at the `handovers`th time."""
+
+    session: str
+    handovers: int = 0
+
+
 class Tickets:
-    """A ticket is the session's id and a signature, so that nobody makes one from an id that viewers know."""
+    """A ticket is signed, so that nobody makes one from a session's id, which viewers know."""
 
     def __init__(self, key: bytes) -> None:
         assert len(key) == KEY_BYTES
         self._key = key
 
-    def issue(self, session: str) -> str:
-        return f"{session}.{self._sign(session)}"
+    def issue(self, ticket: Ticket) -> str:
+        said = f"{ticket.session}~{ticket.handovers}" if ticket.handovers else ticket.session
+        return f"{said}.{self._sign(said)}"
 
-    def session_of(self, ticket: str) -> str:
-        """The session that a ticket lets in to; raises Refused."""
-        session, _, signature = ticket.rpartition(".")
-        if not hmac.compare_digest(signature.encode(), self._sign(session).encode()):
+    def read(self, text: str) -> Ticket:
+        """What a ticket of ours says; raises Refused for others."""
+        said, _, signature = text.rpartition(".")
+        if not hmac.compare_digest(signature.encode(), self._sign(said).encode()):
             raise Refused("session.ticket", "expected a resume token of this server, got another", status=403)
-        return session
+        session, _, handovers = said.partition("~")
+        return Ticket(session, int(handovers or 0))
 
-    def _sign(self, session: str) -> str:
-        digest = hmac.digest(self._key, session.encode(), sha256)
+    def _sign(self, said: str) -> str:
+        digest = hmac.digest(self._key, said.encode(), sha256)
         return base64.urlsafe_b64encode(digest[:STUB_BYTES]).decode()
 
 

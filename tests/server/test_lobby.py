@@ -14,7 +14,7 @@ from server.lobby import Lobby, LobbyConfig
 from server.metrics import Metrics
 from server.protocol import Error, Goaway, Hello, ProtocolError, Welcome, encode
 from server.protocol import Input as InputMessage
-from server.tickets import Tickets
+from server.tickets import Ticket, Tickets
 from tests.server.running import until
 from tests.server.tiny_model import TinyModel
 
@@ -132,8 +132,8 @@ async def test_a_closed_lobby_tells_those_inside_and_waits_for_them(lobby: Lobby
         (Hello(session="s" * 24, role="viewer"), ANYONE, "session.unknown"),
         (Hello(session="s" * 24, role="viewer"), Grant("viewer", "t" * 24), "auth.session"),
         (Hello(resume="s.x"), ANYONE, "session.ticket"),
-        (Hello(resume=Tickets(b"k" * 32).issue("gone")), ANYONE, "session.unknown"),
-        (Hello(resume=Tickets(b"k" * 32).issue("gone")), Grant("player", "other"), "auth.session"),
+        (Hello(resume=Tickets(b"k" * 32).issue(Ticket("gone"))), ANYONE, "session.unknown"),
+        (Hello(resume=Tickets(b"k" * 32).issue(Ticket("gone"))), Grant("player", "other"), "auth.session"),
     ],
 )
 async def test_who_may_not_sit_is_told_why(lobby: Lobby, hello: Hello, allowed: Grant, code: str) -> None:

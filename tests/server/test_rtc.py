@@ -11,6 +11,7 @@ import pytest
 from server.protocol import (
     SUBPROTOCOL,
     Ack,
+    Claim,
     Error,
     Frame,
     Hello,
@@ -21,8 +22,10 @@ from server.protocol import (
     Recalled,
     Receipt,
     Reset,
+    Seating,
     Status,
     Welcome,
+    Yield,
     decode_from_server,
     encode,
 )
@@ -200,3 +203,17 @@ async def test_the_end_of_a_session_ends_its_peers() -> None:
         await handle.close("session.closed", "the end")
         await until(lambda: client.peer.connectionState == "closed")
         assert heard(client, Error)[-1].code == "session.closed"
+
+
+async def test_the_controls_go_over_from_a_websocket_to_webrtc() -> None:
+    async with running(ServeConfig(rtc=LOCAL)) as server, WsClient(server.host) as old:
+        async with connected(server, f"session={old.welcome.session}&role=viewer") as new:
+            say(new.events, Claim())
+            while (await old.next(Seating)).num_asking == 0:
+                continue
+            await old.send(Yield())
+            await until(lambda: heard(new, Seating) and heard(new, Seating)[-1].role == "player")
+            assert heard(new, Seating)[-1].resume
+            say(new.input, Input(seq=4, keys=["KeyW"]))
+            while (await old.next(Frame)).receipt.applied_seq != 4:
+                continue

@@ -1,5 +1,6 @@
 """What players and viewers may ask for, by the messages themselves."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -8,6 +9,7 @@ import pytest
 from server.broadcast import Air, Broadcast
 from server.encode import EncodeConfig
 from server.engine import Engine, EngineConfig
+from server.hall import Hall
 from server.limits import Bucket
 from server.metrics import Metrics
 from server.protocol import (
@@ -47,7 +49,8 @@ async def broadcast(engine: Engine) -> AsyncIterator[Broadcast]:
 def seat(broadcast: Broadcast, role: str = "player") -> Seat:
     welcome = Welcome("s", "", role, "tiny", 32, 16, 50.0, "", 0, 0, [])  # type: ignore[arg-type]
     bucket = Bucket(9, rate=9, clock=lambda: 0.0)
-    taken = Seat(broadcast, welcome=welcome, bucket=bucket, clock=lambda: 3.0, is_first=True)
+    hall = Hall(broadcast, task=asyncio.ensure_future(asyncio.sleep(0)), issue=lambda _: "ticket")
+    taken = Seat(hall, welcome=welcome, bucket=bucket, clock=lambda: 3.0, may_play=True)
     taken.watch("raw")
     return taken
 

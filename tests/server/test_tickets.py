@@ -7,24 +7,33 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from server.auth import Refused
-from server.tickets import Tickets, ticket_key
+from server.tickets import Ticket, Tickets, ticket_key
 
 ids = st.text("abcXYZ019-_", min_size=1, max_size=16)
 
 
-@given(ids, ids)
-def test_a_ticket_is_for_its_session_and_its_server(session: str, other: str) -> None:
+@given(ids, ids, st.integers(0, 10**9))
+def test_a_ticket_is_for_its_session_and_its_server(session: str, other: str, handovers: int) -> None:
     tickets = Tickets(b"k" * 32)
-    ticket = tickets.issue(session)
-    assert tickets.session_of(ticket) == session
+    said = Ticket(session, handovers)
+    ticket = tickets.issue(said)
+    assert tickets.read(ticket) == said
     assert len(ticket) <= 64  # what the protocol takes
     signature = ticket.rpartition(".")[2]
-    forged = [f"{session}x.{signature}", Tickets(b"x" * 32).issue(session), session, "", ".", "ö.ö"]
+    forged = [
+        f"{session}x.{signature}",
+        f"{session}~{handovers + 1}.{signature}",
+        Tickets(b"x" * 32).issue(said),
+        session,
+        "",
+        ".",
+        "ö.ö",
+    ]
     if other != session:
         forged.append(f"{other}.{signature}")
     for ticket in forged:
         with pytest.raises(Refused) as refused:
-            tickets.session_of(ticket)
+            tickets.read(ticket)
         assert refused.value.code == "session.ticket"
 
 
