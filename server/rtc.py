@@ -77,7 +77,7 @@ class ShotTrack(MediaStreamTrack):
         return internals.Packed(self._leaving.picture.payloads, self._leaving.timestamp)
 
 
-class _SeatReports:
+class SeatReports:
     """What a receiver reports: all may ask for key frames, and only the player's link sets the bit rate."""
 
     def __init__(self, seat: Seat) -> None:
@@ -199,7 +199,7 @@ class Peer:
         """Put our packets, our extension and our ears into aiortc's peer."""
         offered = next(media.rtp.headerExtensions for media in offer.media if media.kind == "video")
         internals.accept_playout_delay(self._video, offered)
-        reports = _SeatReports(self._seat)
+        reports = SeatReports(self._seat)
         internals.send_packed(self._video.sender, reports, playout_delay_ms=self._config.playout_delay_ms)
         for connection in internals.ice_connections(self._peer):
             internals.gather_on(connection, self._config.addresses)
