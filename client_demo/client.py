@@ -12,7 +12,7 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, Iterable, Mapping
 from contextlib import AsyncExitStack, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Self
 
 import msgpack
@@ -73,7 +73,7 @@ class ServerError(Exception):
 
 
 class Client:
-    """One session over a WebSocket. `welcome`, `status` and `recalled` hold the newest message of each kind.
+    """One session over a WebSocket. `welcome`, `seating`, `status` and `recalled` hold the newest of each kind.
 
     Frames are read by `frame` and `frames` only; whoever does not read for some seconds is disconnected.
     """
@@ -84,6 +84,7 @@ class Client:
         self.patience = patience
         self.place = Place(**place)
         self.welcome: Message = {}
+        self.seating: Message = {}
         self.status: Message = {}
         self.recalled: Message = {}
         self._socket: ClientConnection
@@ -136,6 +137,17 @@ class Client:
         await self.send("input", seq=self._seq, ts=1000 * time.monotonic(), **state)
         return self._seq
 
+    async def claim(self) -> None:
+        """Ask for the controls, as a viewer; `seating["role"]` says when they have come."""
+        await self.send("claim")
+
+    async def hand_over(self) -> None:
+        """Hand the controls to the viewer who asked first; `frame` raises ServerError if nobody does.
+
+        A viewer asks for them no longer.
+        """
+        await self.send("yield")
+
     async def send(self, name: str, **fields: Any) -> None:
         """Send any message of the protocol, as `send("reset", seed=7)` or `send("settings", recall=False)`.
 
@@ -171,6 +183,8 @@ class Client:
         match message["t"]:
             case "welcome" | "status" | "recalled" as name:
                 setattr(self, name, message)
+            case "seating":
+                self._sit(message)
             case "error":
                 raise ServerError(message)
             case "goaway":
@@ -178,6 +192,14 @@ class Client:
                 await self._socket.close()
                 return await self._come_back(pause=message["retry_after"])
         return message
+
+    def _sit(self, seating: Message) -> None:
+        """Play or watch from now on, also after coming back."""
+        self.seating = seating
+        self._resume = seating.get("resume", "")
+        if seating["role"] != self.place.role:
+            self.place = replace(self.place, role=seating["role"], session=self.welcome["session"])
+            self._begin()
 
     async def _connect(self) -> Message:
         """Say hello and wait for the welcome, which is returned."""

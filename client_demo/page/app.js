@@ -6,6 +6,7 @@ import { attachGamepads, attachKeyboard, attachMouse } from "./devices.js";
 import * as hud from "./hud.js";
 import { ActionToPhoton } from "./latency.js";
 import { Screen } from "./screen.js";
+import { attachSeat } from "./seat.js";
 import { attachTools, randomSeed, showSeed } from "./tools.js";
 import { attachTouch } from "./touch.js";
 
@@ -70,10 +71,11 @@ const hearing = {
   welcome(welcome) {
     world.welcome = welcome;
     screen.resize(welcome.width, welcome.height);
-    document.body.dataset.role = welcome.role;
-    hud.showHint(welcome.role === "player" ? welcome.axes : [], matchMedia("(pointer: coarse)").matches);
-    tools.welcome(welcome);
-    showPlace();
+    cast(welcome);
+  },
+  seating(seating) {
+    if (seating.role !== world.welcome.role) recast(seating.role);
+    seat.show(seating);
   },
   status(status) {
     world.status = status;
@@ -87,6 +89,24 @@ const hearing = {
 
 function hear(message) {
   hearing[message.t]?.(message);
+}
+
+/** Show what this role sees and can do. */
+function cast(welcome) {
+  document.body.dataset.role = welcome.role;
+  hud.showHint(welcome.role === "player" ? welcome.axes : [], matchMedia("(pointer: coarse)").matches);
+  tools.welcome(welcome);
+  showPlace();
+}
+
+/** The controls came to us, or went to someone else. */
+function recast(role) {
+  world.welcome = { ...world.welcome, role };
+  latency.forget();
+  if (role === "player") controls.begin(world.welcome.axes);
+  else controls.end();
+  document.body.classList.remove("moved");
+  cast(world.welcome);
 }
 
 function showPlace() {
@@ -118,6 +138,7 @@ function leave() {
 }
 
 const tools = attachTools({ world, connection, screen, request });
+const seat = attachSeat(connection);
 const schema = () => world.welcome?.axes ?? [];
 attachKeyboard(controls);
 attachMouse(controls, byId("surface"));

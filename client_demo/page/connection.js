@@ -109,6 +109,7 @@ export class Connection {
       this.transport = ride.link?.name ?? this.transport;
       this.#enter("waiting", welcome);
     };
+    ride.onSeating = (seating) => this.#sit(seating, ride.session);
     ride.onFirstPicture = () => {
       this.#lostAt = this.#attempt = 0;
       this.#enter("live");
@@ -125,6 +126,12 @@ export class Connection {
     if (end instanceof DecoderFailure) this.#codec = "jpeg";
     if (end instanceof Away) this.resume = end.resume || this.resume;
     return end;
+  }
+
+  /** Come back, if that is needed, to this place: that of the player, or of a viewer. */
+  #sit({ role, resume }, session) {
+    this.resume = resume;
+    if (role !== this.request.role) this.request = { token: this.request.token, role, session };
   }
 
   async #pauseAfter(end) {
@@ -170,6 +177,7 @@ export class Connection {
 /** One link's life: it watches for welcome, pictures, silence, refusal and goodbye. */
 class Ride {
   link = null;
+  session = "";
   #lastHeard = performance.now();
   #isWelcome = false;
   #hasPicture = false;
@@ -184,8 +192,10 @@ class Ride {
     this.#lastHeard = performance.now();
     if (message.t === "welcome" && !this.#isWelcome) {
       this.#isWelcome = true;
+      this.session = message.session;
       this.onWelcome(message);
     }
+    if (message.t === "seating") this.onSeating(message);
     if (message.t === "error" && !message.code.startsWith("input.")) this.#refused(message);
     if (message.t === "goaway") this.closed(new Away(message.resume, message.retry_after));
     this.ears.message(message);

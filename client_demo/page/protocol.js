@@ -7,6 +7,7 @@ export const MAX_IMAGE_BYTES = 60_000;
 
 const DEFAULTS = {
   welcome: { axes: [], accepts_image: true, accepts_prompt: false },
+  seating: { resume: "", has_player: true, num_asking: 0, place: 0 },
   receipt: { rtp: 0 },
   status: { recall: true, paused: false },
   error: { retry_after: 0 },

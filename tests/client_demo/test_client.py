@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import TypeVar
 
+import msgspec
 import numpy as np
 import pytest
 from websockets.asyncio.server import ServerConnection, serve
@@ -30,6 +31,8 @@ WELCOME = wire.Welcome(
     num_recalled=0,
     axes=[wire.Axis("move", {"KeyW": 1.0}), wire.Axis("turn", pointer="x", pointer_gain=0.1)],
 )
+
+WATCHING = msgspec.structs.replace(WELCOME, role="viewer", resume="")
 
 
 def picture(number: int, *, applied_seq: int = -1) -> wire.Frame:
@@ -207,3 +210,54 @@ async def test_a_world_of_the_same_seed_starts_the_same(url: str) -> None:
             starts.append((await world.frame()).pixels.astype(int))
     assert np.abs(starts[0] - starts[1]).mean() == 0
     assert np.abs(starts[0] - starts[2]).mean() > 20
+
+
+async def test_after_a_hand_over_both_come_back_in_their_new_roles() -> None:
+    async def promote(socket: ServerConnection) -> None:
+        assert (await receive(socket, wire.Hello)).role == "viewer"
+        await send(socket, WATCHING, wire.Seating(role="viewer"))
+        await receive(socket, wire.Claim)
+        await send(socket, wire.Seating(role="player", resume="mine"), picture(1))
+        await receive(socket, wire.Ack)
+        assert (await receive(socket, wire.Input)).presses == {"KeyW": 1}
+        socket.transport.abort()
+
+    async def demote(socket: ServerConnection) -> None:
+        hello = await receive(socket, wire.Hello)
+        assert (hello.role, hello.resume, hello.session) == ("player", "mine", "")
+        await send(socket, WELCOME, wire.Seating(role="player", resume="mine", num_asking=1), picture(2))
+        await receive(socket, wire.Ack)
+        await receive(socket, wire.Yield)
+        await send(socket, wire.Seating(role="viewer"), picture(3))
+        await receive(socket, wire.Ack)
+        socket.transport.abort()
+
+    async def welcome_back(socket: ServerConnection) -> None:
+        assert await receive(socket, wire.Hello) == wire.Hello(role="viewer", session="s", codec="raw")
+        await send(socket, WATCHING, picture(4))
+        await receive(socket, wire.Ack)
+
+    async with scripted(promote, demote, welcome_back) as url:
+        async with Client(url, session="s", role="viewer") as world:
+            await world.claim()
+            assert (await world.frame()).receipt.frame == 1
+            await world.steer(keys=["KeyW"])
+            assert (await world.frame()).receipt.frame == 2
+            assert world.seating["num_asking"] == 1
+            await world.hand_over()
+            assert [(await world.frame()).receipt.frame for _ in range(2)] == [3, 4]
+
+
+async def test_two_clients_exchange_the_controls(url: str) -> None:
+    async with Client(url, seed=3) as player, Client(url, session=player.welcome["session"], role="viewer") as viewer:
+        await viewer.claim()
+        while not player.seating.get("num_asking"):
+            await player.frame()
+        await player.hand_over()
+        while viewer.seating.get("role") != "player":
+            await viewer.frame()
+        seq = await viewer.steer(axes={"turn": 1.0})
+        while (await viewer.frame()).receipt.applied_seq < seq:
+            continue
+        while player.seating["role"] != "viewer":
+            await player.frame()

@@ -132,6 +132,32 @@ def test_a_viewer_sees_what_the_player_does(page: Page, context: BrowserContext,
     expect(viewer.locator("#place-text")).to_contain_text("watching")
 
 
+@pytest.mark.parametrize("transport", ["rtc", "ws"])
+def test_the_controls_are_asked_for_and_handed_over(
+    page: Page, context: BrowserContext, world: str, transport: str
+) -> None:
+    enter(page, world, f"?transport={transport}&seed=3")
+    expect(page.get_by_role("button", name="Hand over")).to_be_hidden()
+    session = shown(page, "welcome.session")
+    other = context.new_page()
+    enter(other, world, f"?transport={transport}&role=viewer&session={session}")
+    other.get_by_role("button", name="Take the controls").click()
+    expect(other.get_by_role("button", name="Asked for the controls")).to_be_visible()
+    page.get_by_role("button", name="Hand over").click()
+    other.wait_for_function("rewander.welcome.role === 'player'")
+    page.wait_for_function("rewander.welcome.role === 'viewer'")
+    resting = picture(page)
+    other.keyboard.down("ArrowRight")
+    other.wait_for_function("rewander.lastReceipt.applied_seq >= 1")
+    other.keyboard.up("ArrowRight")
+    page.wait_for_timeout(300)
+    assert change(resting, picture(page)) > 15
+    for reloaded, role in ((page, "viewer"), (other, "player")):
+        reloaded.reload()
+        reloaded.wait_for_function("window.rewander?.framesShown > 3")
+        assert (shown(reloaded, "welcome.session"), shown(reloaded, "welcome.role")) == (session, role)
+
+
 def test_new_worlds_come_from_seeds_and_images(page: Page, world: str) -> None:
     messages = sent_by(page)
     enter(page, world, "?transport=ws&seed=3")
