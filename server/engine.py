@@ -103,13 +103,16 @@ class Engine:
         """Whether it can serve: started, and neither leaving nor ended."""
         return self._thread.is_alive() and not self._leaving
 
-    async def open(self, *, image: np.ndarray | None = None, prompt: str = "", seed: int | None = None) -> Handle:
+    async def open(
+        self, *, image: np.ndarray | None = None, prompt: str = "", seed: int | None = None, name: str = ""
+    ) -> Handle:
         """Begin a session in a new world: from `image` (H, W, 3) uint8 at any size, or from a start by `seed`.
 
-        Without a seed one is drawn. Raises BusyError, and what the model has against the image or prompt. Next:
+        Without a seed one is drawn. `name` is the session's id, which no session that lives has; by default it is
+        one that nobody can guess. Raises BusyError, and what the model has against the image or prompt. Next:
         `player_joined`, or the session ends when `player_grace` is over.
         """
-        link = self._link(secrets.token_hex(12))
+        link = self._link(name or secrets.token_hex(12))
         return await self._requests.ask(partial(self._open, link, Opening(image, prompt, some_seed(seed))))
 
     def find(self, session_id: str) -> Handle | None:
@@ -259,6 +262,7 @@ class Engine:
 
     def _open(self, link: Link, opening: Opening) -> Handle:
         self._check_room()
+        assert link.id not in self._lines, f"the name {link.id} is taken"
         world = World(self.model, opening, first_frame=0, capacity=self.config.capacity)
         diary = Diary(self.config.diary, self._syncer)
         diary.begin(world.opened(session=link.id, created=time.time()))

@@ -1,7 +1,7 @@
 """One server's parts and how they live: put together when the event loop starts, drained when it ends."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -36,15 +36,21 @@ class HouseConfig:
     encode: EncodeConfig = EncodeConfig()
 
 
+Resident = Callable[["House"], Coroutine[None, None, None]]
+
+
 class House:
     """What the routes use. `lobby` and `peers` are there while it lives."""
 
     lobby: Lobby
     peers: Peers
 
-    def __init__(self, engine: Engine, *, config: HouseConfig, metrics: Metrics) -> None:
-        """`engine` is not started yet; `metrics` may be in use already."""
+    def __init__(
+        self, engine: Engine, *, config: HouseConfig, metrics: Metrics, residents: Sequence[Resident] = ()
+    ) -> None:
+        """`engine` is not started yet; `metrics` may be in use already; `residents` run while the house lives."""
         self.engine, self.config, self.metrics = engine, config, metrics
+        self._residents = residents
         self.clock = engine.clock
         self.door = Doorkeeper(config.limits, engine.clock)
 
@@ -58,15 +64,17 @@ class House:
                 tickets = Tickets(config.ticket_key)
                 self.lobby = Lobby(self.engine, air=air, tickets=tickets, config=config.lobby, tasks=tasks)
                 self.peers = Peers(self.lobby, config=config.rtc, clock=clock, metrics=metrics, tasks=tasks)
-                lag = tasks.create_task(watch_loop(metrics))
                 self.engine.start()
+                staff = [watch_loop(metrics), *(resident(self) for resident in self._residents)]
+                working = [tasks.create_task(work) for work in staff]
                 try:
                     yield
                 finally:
                     self.lobby.close()
                     self.peers.close_all(connected=True)
                     await self.engine.stop(drain=True)
-                    lag.cancel()
+                    for task in working:
+                        task.cancel()
 
     async def drain(self) -> None:
         """Let nobody in, tell all how to come back, and wait a little for them to go. Next: end `live`."""

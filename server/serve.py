@@ -3,7 +3,7 @@
 import logging
 import threading
 import webbrowser
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
@@ -22,7 +22,7 @@ from .app import create_app
 from .auth import AuthConfig, check_exposure
 from .encode import EncodeConfig
 from .engine import Engine, EngineConfig
-from .house import House, HouseConfig
+from .house import House, HouseConfig, Resident
 from .limits import LimitConfig
 from .lobby import LobbyConfig
 from .metrics import Metrics
@@ -93,8 +93,13 @@ class DrainingServer(uvicorn.Server):
         return f"{scheme}://[{host}]:{port}/" if ":" in host else f"{scheme}://{host}:{port}/"
 
 
-def build(model: WorldModel, config: ServeConfig, *, ready: Callable[[str], None]) -> DrainingServer:
-    """A server that plays `model`; `run` or `serve` it. Raises ExposedError if anyone on the network could enter."""
+def build(
+    model: WorldModel, config: ServeConfig, *, ready: Callable[[str], None], residents: Sequence[Resident] = ()
+) -> DrainingServer:
+    """A server that plays `model`; `run` or `serve` it. Raises ExposedError if anyone on the network could enter.
+
+    `ready` is called with the page's address; `residents` run beside the clients.
+    """
     check_exposure(config.host, config.auth)
     metrics = Metrics()
     engine = Engine(model, config.engine, thumbnail=_thumbnail, observe=metrics.observe_stage)
@@ -108,17 +113,22 @@ def build(model: WorldModel, config: ServeConfig, *, ready: Callable[[str], None
         rtc=config.rtc,
         encode=config.encode,
     )
-    house = House(engine, config=parts, metrics=metrics)
+    house = House(engine, config=parts, metrics=metrics, residents=residents)
     return DrainingServer(_uvicorn_config(house, config), house, ready)
 
 
 def run(model: str, config: ServeConfig, *, ready: Callable[[str], None]) -> None:
     """Load a model by name and serve it until a signal comes. `ready` is called with the page's address."""
     check_exposure(config.host, config.auth)  # before the seconds that the model takes
+    start_logging()
+    build(load_model(model), config, ready=ready).run()
+
+
+def start_logging() -> None:
+    """Log to the terminal what happens to sessions, and of the libraries only what goes wrong."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     for chatty in ("aioice", "aiortc", "uvicorn"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
-    build(load_model(model), config, ready=ready).run()
 
 
 def show_page(address: str) -> None:

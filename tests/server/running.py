@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass, replace
 from http.client import HTTPConnection
 from typing import Any
+from urllib.parse import urlsplit
 
 from server.serve import DrainingServer, ServeConfig, build
 from tests.server.tiny_model import TinyModel
@@ -68,14 +69,26 @@ async def until(happened: Callable[[], object]) -> None:
 
 @asynccontextmanager
 async def running(config: ServeConfig = ServeConfig(), *, sockets: list[Any] | None = None) -> AsyncIterator[Running]:  # noqa: B008
+    def make(ready: Callable[[str], None]) -> DrainingServer:
+        return build(TinyModel(), replace(config, port=0), ready=ready)
+
+    async with served(make, sockets=sockets) as server:
+        yield server
+
+
+@asynccontextmanager
+async def served(
+    make: Callable[[Callable[[str], None]], DrainingServer], *, sockets: list[Any] | None = None
+) -> AsyncIterator[Running]:
+    """Run the server that `make` makes of a function to be told its address."""
     ready = asyncio.get_running_loop().create_future()
-    server = build(TinyModel(), replace(config, port=0), ready=ready.set_result)
+    server = make(ready.set_result)
     serving = asyncio.ensure_future(server.serve(sockets))
     try:
         await asyncio.wait([ready, serving], return_when=asyncio.FIRST_COMPLETED)
         if serving.done():
             await serving
-        yield Running(server, (await ready).removeprefix("http://").rstrip("/"))
+        yield Running(server, urlsplit(await ready).netloc)
     finally:
         server.should_exit = True
         await serving
