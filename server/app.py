@@ -15,6 +15,7 @@ from fastapi.responses import JSONResponse
 from fastapi.staticfiles import StaticFiles
 from prometheus_client import CONTENT_TYPE_LATEST
 
+from .asyncapi import document
 from .auth import Grant, Refused, check_origin, grant
 from .house import House
 from .ice import ice_links
@@ -79,6 +80,11 @@ def create_app(house: House) -> FastAPI:
     if house.config.page is not None:
         app.mount("/", StaticFiles(directory=house.config.page, html=True))
     return app
+
+
+@routes.get("/asyncapi.json", include_in_schema=False)  # like /openapi.json, which describes the rest
+async def asyncapi() -> JSONResponse:
+    return JSONResponse(document())
 
 
 @routes.get("/healthz", summary="The process answers")

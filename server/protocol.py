@@ -46,10 +46,10 @@ class Input(Message, frozen=True):
 
     seq: Count
     ts: Millis = 0.0
-    keys: Annotated[list[Name], msgspec.Meta(max_length=16)] = []  # KeyboardEvent.code, held now
-    presses: Annotated[dict[Name, Count], msgspec.Meta(max_length=32)] = {}  # keydowns so far
-    pointer: tuple[Pixels, Pixels] = (0.0, 0.0)  # pixels so far
-    axes: Annotated[dict[Name, Unit], msgspec.Meta(max_length=16)] = {}  # by name; touch, gamepads, bots
+    keys: Annotated[list[Name], msgspec.Meta(max_length=16, description="KeyboardEvent.code, held now")] = []
+    presses: Annotated[dict[Name, Count], msgspec.Meta(max_length=32, description="keydowns so far")] = {}
+    pointer: Annotated[tuple[Pixels, Pixels], msgspec.Meta(description="pixels so far")] = (0.0, 0.0)
+    axes: Annotated[dict[Name, Unit], msgspec.Meta(max_length=16, description="by name; touch, gamepads, bots")] = {}
 
 
 class Reset(Message, frozen=True):
@@ -61,12 +61,14 @@ class Reset(Message, frozen=True):
 
 
 class Settings(Message, frozen=True):
+    """Switch recall or pause; what is left out stays as it is."""
+
     recall: bool | None = None
     paused: bool | None = None
 
 
 class Prompt(Message, frozen=True):
-    """From the next section on."""
+    """Describe what the world is from the next section on."""
 
     text: Text
 
@@ -86,6 +88,8 @@ class Ack(Message, frozen=True):
 
 
 class Ping(Message, frozen=True):
+    """Answered by Pong with the same `ts`. A WebRTC client is given up when silent: it pings every second."""
+
     ts: Millis
 
 
@@ -93,6 +97,8 @@ class Ping(Message, frozen=True):
 
 
 class Axis(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One component of the control vector: what each key gives, and each pixel of pointer motion, in [-1, 1]."""
+
     name: str
     keys: dict[str, float] = {}
     pointer: Literal["x", "y"] | None = None
@@ -122,9 +128,9 @@ class Seating(Message, frozen=True):
 
     role: Literal["player", "viewer"]
     resume: str = ""
-    has_player: bool = True  # a player is connected; without one the controls wait for it
+    has_player: Annotated[bool, msgspec.Meta(description="without one the controls wait for it")] = True
     num_asking: int = 0
-    place: int = 0  # of the client among those who ask, from 1; 0 if it does not ask
+    place: Annotated[int, msgspec.Meta(description="among those who ask, from 1; 0 if the client does not ask")] = 0
 
 
 class Receipt(Message, frozen=True):
@@ -173,6 +179,8 @@ class Recalled(Message, frozen=True):
 
 
 class Pong(Message, frozen=True):
+    """The answer to Ping."""
+
     ts: float
 
 

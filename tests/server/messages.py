@@ -27,8 +27,7 @@ def _container(kind: Any) -> st.SearchStrategy[Any]:
     return st.lists(drawn(kind.item_type), max_size=longest)
 
 
-def drawn(kind: Any) -> st.SearchStrategy[Any]:
-    """A strategy for one type as msgspec describes it."""
+def _plain(kind: Any) -> st.SearchStrategy[Any]:
     match kind:
         case inspect.IntType() | inspect.FloatType():
             return _number(kind)
@@ -40,13 +39,21 @@ def drawn(kind: Any) -> st.SearchStrategy[Any]:
             return st.sampled_from(kind.values)
         case inspect.BoolType() | inspect.NoneType():
             return st.booleans() if isinstance(kind, inspect.BoolType) else st.none()
+    raise TypeError(f"expected a type that the protocol uses, got {kind}")
+
+
+def drawn(kind: Any) -> st.SearchStrategy[Any]:
+    """A strategy for one type as msgspec describes it."""
+    match kind:
+        case inspect.Metadata():
+            return drawn(kind.type)
         case inspect.UnionType():
             return st.one_of([drawn(one) for one in kind.types])
         case inspect.ListType() | inspect.DictType() | inspect.TupleType():
             return _container(kind)
         case inspect.StructType():
             return st.builds(kind.cls, **{field.name: drawn(field.type) for field in kind.fields})
-    raise TypeError(f"expected a type that the protocol uses, got {kind}")
+    return _plain(kind)
 
 
 def messages(*kinds: type[Message]) -> st.SearchStrategy[Message]:
