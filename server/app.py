@@ -54,6 +54,11 @@ OFFER: dict[str, Any] = {
     ],
 }
 
+
+def _refusals(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    return {status: REFUSAL for status in statuses}
+
+
 routes = APIRouter()
 
 
@@ -98,7 +103,12 @@ async def readyz(request: Request) -> Response:
     return JSONResponse({"status": "ready" if is_ready else "leaving"}, 200 if is_ready else 503)
 
 
-@routes.get("/metrics", summary="Figures for Prometheus", responses={401: REFUSAL})
+@routes.get(
+    "/metrics",
+    summary="Figures for Prometheus",
+    response_class=Response,
+    responses={200: {"content": {"text/plain": {}}}, **_refusals(401, 429, 503)},
+)
 async def metrics(request: Request) -> Response:
     house = _house(request)
     with house.door.admit(_address(request)):
@@ -111,7 +121,7 @@ async def metrics(request: Request) -> Response:
     status_code=201,
     summary="Connect by WebRTC: an SDP offer for its answer",
     response_class=Response,
-    responses={201: {"content": {SDP: {}}}, **{status: REFUSAL for status in (400, 401, 403, 404, 409, 413, 429, 503)}},
+    responses={201: {"content": {SDP: {}}}, **_refusals(400, 401, 403, 404, 408, 409, 413, 415, 429, 503)},
     openapi_extra=OFFER,
 )
 async def connect(request: Request) -> Response:
@@ -130,7 +140,12 @@ async def connect(request: Request) -> Response:
     return response
 
 
-@routes.options("/whep", summary="The ICE servers, in Link headers, for clients that want them before their offer")
+@routes.options(
+    "/whep",
+    summary="The ICE servers, in Link headers, for clients that want them before their offer",
+    response_class=Response,
+    responses=_refusals(401, 403, 429, 503),
+)
 async def describe(request: Request) -> Response:
     house = _house(request)
     with house.door.admit(_address(request)):
@@ -141,7 +156,9 @@ async def describe(request: Request) -> Response:
     return response
 
 
-@routes.delete("/whep/{name}", summary="End a WebRTC connection", responses={401: REFUSAL, 404: REFUSAL})
+@routes.delete(
+    "/whep/{name}", summary="End a WebRTC connection", response_class=Response, responses=_refusals(401, 404)
+)
 async def disconnect(request: Request, name: str) -> Response:
     _granted(request)
     _house(request).peers.close(name)

@@ -11,6 +11,10 @@ WEIGHTS = Path(__file__).parent.parent / "model" / "rooms" / "weights"
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--fuzz-messages", type=int, default=20_000, help="of each test marked fuzz that counts messages")
+
+
 def pytest_configure() -> None:
     """Before any test module imports torch, faiss or numpy: they read these once."""
     os.environ.update(dict.fromkeys(THREAD_VARIABLES, "1"))
@@ -30,13 +34,25 @@ def _unmet() -> dict[str, str]:
     needs = {
         "gpu": (shutil.which("nvidia-smi"), "needs an NVIDIA GPU"),
         "browser": (_chromium(), "needs Chromium: apt-get install chromium"),
+        "network": (_can_make_networks(), "needs root, iproute2 and /dev/net/tun"),
         "weights": (any(WEIGHTS.glob("*.safetensors")), "needs the shipped weights"),
     }
     return {marker: reason for marker, (met, reason) in needs.items() if not met}
 
 
+def _can_make_networks() -> bool:
+    return os.geteuid() == 0 and shutil.which("ip") is not None and os.path.exists("/dev/net/tun")
+
+
 def _chromium() -> str | None:
     return shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+
+
+@pytest.fixture(scope="session")
+def fuzz_messages(request: pytest.FixtureRequest) -> int:
+    """How many messages a test marked `fuzz` sends."""
+    count: int = request.config.getoption("fuzz_messages")
+    return count
 
 
 @pytest.fixture(scope="session")

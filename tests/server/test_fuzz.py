@@ -1,0 +1,251 @@
+"""Random messages in any order: the server answers, refuses or hangs up, and neither dies nor grows."""
+
+import asyncio
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from importlib.util import find_spec
+from io import BytesIO
+from pathlib import Path
+from random import Random
+
+import psutil
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, rule
+from hypothesis.stateful import run_state_machine_as_test as run_machine
+from PIL import Image
+from websockets.asyncio.client import connect
+from websockets.exceptions import ConnectionClosed
+
+from server.engine import EngineConfig
+from server.limits import LimitConfig
+from server.lobby import LobbyConfig
+from server.protocol import SUBPROTOCOL, Hello, Message, Ping, Pong, ProtocolError, decode_from_client, encode
+from server.serve import ServeConfig
+from tests.server.background import Background, in_background
+from tests.server.garbled import MESSAGES, garble, message
+from tests.server.messages import from_client
+from tests.server.running import fetch, running, until
+from tests.server.ws_client import WsClient
+
+pytestmark = pytest.mark.fuzz
+
+MANY = 10**9
+LIMITS = LimitConfig(entries_per_minute=MANY, per_address=64)
+CONFIG = ServeConfig(limits=LIMITS, engine=EngineConfig(player_grace=0.5))
+QUICK = EngineConfig(player_grace=0.05)
+NO_LIMIT = ServeConfig(limits=LIMITS, engine=QUICK, lobby=LobbyConfig(messages_per_second=MANY))
+CLOSES = {1000, 1001, 1008, 1009, 1011, 1013}  # what the server may close with
+MB = 2**20
+
+
+class Sessions(RuleBasedStateMachine):
+    """Clients come as players and viewers, say anything, and leave politely or not."""
+
+    background: Background
+    clients = Bundle("clients")
+
+    @initialize(target=clients)
+    def first(self) -> WsClient:
+        return self._come(Hello(codec="raw"))
+
+    @rule(target=clients, codec=st.sampled_from(["raw", "jpeg", "h264"]))
+    def play(self, codec: str) -> WsClient:
+        return self._come(Hello(codec=codec))  # type: ignore[arg-type]
+
+    @rule(target=clients, client=clients, role=st.sampled_from(["player", "viewer"]), back=st.booleans())
+    def join(self, client: WsClient, role: str, back: bool) -> WsClient:
+        place = {"resume": client.welcome.resume} if back else {"session": client.welcome.session}
+        return self._come(Hello(role=role, codec="raw", **place))  # type: ignore[arg-type]
+
+    @rule(client=clients, said=from_client | st.sampled_from(MESSAGES))
+    def say(self, client: WsClient, said: Message) -> None:
+        self._send(client, encode(said))
+
+    @rule(client=clients, data=st.binary(max_size=300) | st.text(max_size=20))
+    def babble(self, client: WsClient, data: bytes | str) -> None:
+        self._send(client, data)
+
+    @rule(client=consumes(clients))
+    def leave(self, client: WsClient) -> None:
+        self.background.do(client.socket.close())
+
+    @rule(client=consumes(clients))
+    def vanish(self, client: WsClient) -> None:
+        self.background.loop.call_soon_threadsafe(client.socket.transport.abort)
+
+    @invariant()
+    def one_player_at_most(self) -> None:
+        for hall in set(self.background.server.house.lobby._places.values()):
+            assert [seat for seat in hall._seats if seat.role == "player"] in ([], [hall.player])
+
+    def teardown(self) -> None:
+        self.background.do(self._end())
+
+    def _come(self, hello: Hello) -> WsClient:
+        client = WsClient(self.background.server.host, hello)
+        self.background.do(self._enter(client))
+        self.come = [*getattr(self, "come", []), client]
+        return client
+
+    async def _enter(self, client: WsClient) -> None:
+        client.socket = await client._connecting
+        with suppress(ConnectionClosed):
+            await client.send(client._hello)
+            client.welcome = await client.next(type(client.welcome))
+
+    def _send(self, client: WsClient, data: bytes | str) -> None:
+        async def send() -> None:
+            with suppress(ConnectionClosed):
+                await client.socket.send(data)
+
+        self.background.do(send())
+
+    async def _end(self) -> None:
+        for client in getattr(self, "come", []):
+            await client.socket.close()
+            received = client.socket.close_code
+            assert received in CLOSES | {1005, 1006}  # 1006 is our own vanishing
+        server = self.background.server
+        await until(lambda: not server.house.lobby._places)
+        await until(lambda: len(asyncio.all_tasks()) <= self.num_tasks)
+        assert (await fetch(server.host, "GET", "/healthz")).status == 200
+
+    num_tasks = 0
+
+
+@pytest.fixture
+def background() -> Iterator[Background]:
+    with in_background(CONFIG) as background:
+        yield background
+
+
+def test_sessions_survive_whatever_is_said_and_leave_no_task(background: Background, fuzz_messages: int) -> None:
+    async def count() -> int:
+        return len(asyncio.all_tasks())
+
+    background.do(fetch(background.server.host, "GET", "/healthz"))
+    Sessions.background, Sessions.num_tasks = background, background.do(count()) + 1
+    examples = max(10, fuzz_messages // 1_000)
+    checks = [HealthCheck.too_slow, HealthCheck.data_too_large]
+    run_machine(
+        Sessions, settings=settings(max_examples=examples, stateful_step_count=20, suppress_health_check=checks)
+    )
+
+
+def test_the_decoder_refuses_by_name_and_does_not_grow(fuzz_messages: int) -> None:
+    random = Random(1)
+    before, refused = 0, 0
+    for i in range(fuzz_messages):
+        if i == fuzz_messages // 5:
+            before = psutil.Process().memory_info().rss
+        try:
+            decode_from_client(message(random, harmless=0.1))
+        except ProtocolError as error:
+            assert error.code in ("message.malformed", "message.size")
+            refused += 1
+    assert fuzz_messages / 3 < refused < fuzz_messages
+    assert psutil.Process().memory_info().rss - before < 10 * MB
+
+
+async def test_a_server_under_a_flood_of_messages_answers_and_does_not_grow(fuzz_messages: int) -> None:
+    random = Random(2)
+    memory = psutil.Process().memory_info
+    async with running(NO_LIMIT) as server:
+        began, said, warm = time.monotonic(), 0, 0
+        while said < fuzz_messages:
+            if not warm and said > fuzz_messages // 2:
+                warm = memory().rss
+            async with WsClient(server.host) as client:
+                said += await _flood(client, random)
+                assert (await client.end())[1] == 1008
+        assert memory().rss - warm < 10 * MB
+        await until(lambda: not server.house.lobby._places)
+        assert (await fetch(server.host, "GET", "/healthz")).status == 200
+    sys.stdout.write(f"{said / (time.monotonic() - began):.0f} messages a second\n")
+
+
+async def _flood(client: WsClient, random: Random) -> int:
+    """Say much that ends nothing and wait until it was heard, then something garbled; how much that was."""
+    num_rounds, batch = random.randrange(1, 40), 50
+    for number in range(num_rounds):
+        for _ in range(batch):
+            await client.socket.send(message(random, harmless=1.0))
+        await client.send(Ping(ts=number))
+        while (await client.next(Pong)).ts != number:
+            continue
+    await client.socket.send(message(random, harmless=0.0))
+    await client.socket.send(b"\xc1")  # nothing that msgpack knows
+    return num_rounds * (batch + 1) + 2
+
+
+async def test_garbage_before_hello_is_refused() -> None:
+    random = Random(3)
+    async with running(CONFIG) as server:
+        for _ in range(50):
+            socket = await connect(f"ws://{server.host}/ws", subprotocols=[SUBPROTOCOL], compression=None)
+            await socket.send(garble(encode(random.choice(MESSAGES)), random))
+            client = WsClient(server.host)
+            client.socket = socket
+            async with asyncio.timeout(5):
+                with suppress(ConnectionClosed, TimeoutError):
+                    async with asyncio.timeout(0.05):  # a garbled hello may still be one
+                        await socket.recv()
+            await socket.close()
+            assert socket.close_code in CLOSES | {1005}
+        await until(lambda: not server.house.lobby._places)
+
+
+def test_the_http_routes_keep_to_their_description(background: Background, fuzz_messages: int) -> None:
+    schemathesis = pytest.importorskip("schemathesis", reason="needs schemathesis: pip install schemathesis")
+    from schemathesis import checks
+
+    schemathesis.serializer.alias("application/sdp", "text/plain")
+    schema = schemathesis.openapi.from_url(f"{background.server.url}/openapi.json")
+    kept = [checks.not_a_server_error]
+    names = ("status_code_conformance", "content_type_conformance", "response_schema_conformance")
+    kept += [checks.CHECKS.get_one(name) for name in names]
+    operations = [result.ok() for result in schema.get_all_operations()]
+    assert {operation.path for operation in operations} >= {"/healthz", "/metrics", "/whep", "/whep/{name}"}
+    for operation in operations:
+
+        @settings(max_examples=max(20, fuzz_messages // 2_000), suppress_health_check=list(HealthCheck), database=None)
+        @given(case=operation.as_strategy())
+        def check(case):  # type: ignore[no-untyped-def]
+            case.call_and_validate(checks=kept)
+
+        check()
+
+
+@pytest.mark.skipif(find_spec("atheris") is None, reason="needs atheris: pip install atheris")
+@pytest.mark.parametrize("decoder", ["message", "offer", "image", "tokens"])
+def test_no_bytes_break_a_decoder(decoder: str, tmp_path: Path, fuzz_messages: int) -> None:
+    """Coverage-guided; the process ends with an error on any exception but a refusal, on a hang and on growth."""
+    for i, seed in enumerate(_seeds(decoder)):
+        (tmp_path / str(i)).write_bytes(seed)
+    bounds = [f"-runs={fuzz_messages}", "-timeout=5", "-rss_limit_mb=1024", "-max_len=65536", "-seed=1"]
+    command = [sys.executable, "-m", "tests.server.fuzz_decoders", decoder, *bounds, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[2], env=dict(os.environ))
+    assert done.returncode == 0, done.stderr[-4_000:]
+    assert f"Done {fuzz_messages} runs" in done.stderr
+
+
+def _seeds(decoder: str) -> list[bytes]:
+    match decoder:
+        case "message":
+            return [encode(one) for one in MESSAGES]
+        case "offer":
+            return [b"v=0\r\nm=video 9 RTP 96\r\na=ice-ufrag:u\r\na=ice-pwd:p\r\na=fingerprint:f\r\na=candidate:1\r\n"]
+        case "tokens":
+            return [b"a.b", b"a.b.c", b"s~1.x", b"eyJhbGciOiJIUzI1NiJ9.eyJhdWQiOiJyZXdhbmRlciJ9.x"]
+    images = []
+    for kind in ("PNG", "JPEG", "WEBP"):
+        buffer = BytesIO()
+        Image.new("RGB", (9, 7), (1, 200, 3)).save(buffer, kind)
+        images.append(buffer.getvalue())
+    return images
