@@ -10,6 +10,7 @@ import jwt
 
 Role = Literal["player", "viewer"]
 AUDIENCE = "rewander"
+LEAST_SECRET = 32  # bytes: RFC 7518 section 3.2 for HS256
 LONGEST_LIFE = 24 * 3600.0  # seconds that a signed token may be valid: it cannot be revoked
 
 
@@ -22,8 +23,8 @@ class AuthConfig:
     origins: tuple[str, ...] = ()  # of pages elsewhere that may connect, as `https://host:port`
 
     def __post_init__(self) -> None:
-        if self.jwt_secret and len(self.jwt_secret.encode()) < 32:
-            raise ValueError(f"expected a jwt_secret of at least 32 bytes, got {len(self.jwt_secret.encode())}")
+        if self.jwt_secret:
+            _check_secret(self.jwt_secret)
 
     @property
     def is_open(self) -> bool:
@@ -90,12 +91,20 @@ def _signed_grant(token: str, secret: str) -> Grant:
 
 
 def sign(secret: str, allowed: Grant, *, minutes: float) -> str:
-    """A token that allows `allowed` for so long."""
+    """A token that allows `allowed` for so long; raises ValueError for what a server would refuse."""
+    _check_secret(secret)
+    if not 0 < 60 * minutes <= LONGEST_LIFE:
+        raise ValueError(f"expected more than 0 and at most {LONGEST_LIFE / 60:.0f} minutes, got {minutes}")
     now = int(time.time())
     claims = {"aud": AUDIENCE, "iat": now, "exp": now + int(60 * minutes), "role": allowed.role}
     if allowed.session:
         claims["session"] = allowed.session
     return jwt.encode(claims, secret, algorithm="HS256")
+
+
+def _check_secret(secret: str) -> None:
+    if len(secret.encode()) < LEAST_SECRET:
+        raise ValueError(f"expected a jwt_secret of at least {LEAST_SECRET} bytes, got {len(secret.encode())}")
 
 
 def check_origin(origin: str | None, *, host: str, config: AuthConfig) -> None:

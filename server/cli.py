@@ -83,6 +83,26 @@ def play(
 
 
 @app.command()
+def token(
+    jwt_secret: Annotated[
+        str, typer.Option(envvar="REWANDER_JWT_SECRET", help="The server's; better in the environment than here.")
+    ],
+    role: Annotated[str, typer.Option(help="player or viewer.")] = "viewer",
+    session: Annotated[str, typer.Option(help="The only session that it lets in to; any if empty.")] = "",
+    minutes: Annotated[float, typer.Option(help="How long it lets in; a day at most.")] = 60.0,
+) -> None:
+    """Print a signed token that lets its bearer in to one role, for a while."""
+    from .auth import Grant, sign
+
+    if role not in ("player", "viewer"):
+        raise typer.BadParameter(f"expected player or viewer, got {role!r}")
+    try:
+        typer.echo(sign(jwt_secret, Grant("player" if role == "player" else "viewer", session), minutes=minutes))
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+
+
+@app.command()
 def record(
     folder: Annotated[Path, typer.Argument(help="Where the episodes go, one file for each seed.")],
     env: Annotated[str, typer.Option(help="`rooms`, or the id of a Gymnasium environment with RGB frames.")] = "rooms",

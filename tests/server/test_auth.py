@@ -122,3 +122,12 @@ def test_foreign_pages_may_not(origin: str | None, host: str, config: AuthConfig
     with pytest.raises(Refused) as refused:
         check_origin(origin, host=host, config=config)
     assert refused.value.status == 403
+
+
+@pytest.mark.parametrize("minutes", [0, -1, 24 * 60 + 1, float("nan")])
+def test_no_token_is_signed_that_a_server_would_refuse(minutes: float) -> None:
+    with pytest.raises(ValueError, match="minutes"):
+        sign(SECRET, Grant(), minutes=minutes)
+    with pytest.raises(ValueError, match="32 bytes"):
+        sign("short", Grant(), minutes=1)
+    assert grant(sign(SECRET, Grant(), minutes=24 * 60), BOTH) == Grant()
