@@ -37,15 +37,22 @@ def play(rate: RateControl, happened: list[tuple[float, str, float]]) -> list[in
 
 @given(signals)
 def test_never_outside_floor_and_ceiling(happened: list[tuple[float, str, float]]) -> None:
-    assert all(FLOOR <= rate <= CEILING for rate in play(RateControl(CEILING, FLOOR), happened))
+    assert all(FLOOR <= rate <= CEILING for rate in play(RateControl(CEILING, FLOOR, start=CEILING), happened))
 
 
-def test_starts_high_and_stays_there_without_trouble() -> None:
-    assert play(RateControl(CEILING, FLOOR), [(0.5, "nothing", 0.0)] * 5) == [CEILING] * 5
+def test_stays_high_without_trouble() -> None:
+    assert play(RateControl(CEILING, FLOOR, start=CEILING), [(0.5, "nothing", 0.0)] * 5) == [CEILING] * 5
+
+
+def test_starts_with_what_most_links_take_and_rises_by_steps() -> None:
+    rates = play(RateControl(4_000_000, FLOOR), [(0.5, "nothing", 0.0)] * 20)
+    assert rates[0] < 1_400_000 and rates[7] < 2_400_000 and rates[-1] == 4_000_000
+    assert all(before <= after <= 1.09 * before for before, after in zip(rates, rates[1:], strict=False))
+    assert RateControl(500_000, FLOOR).bit_rate(now=0.0) == 500_000
 
 
 def test_a_low_estimate_of_a_quiet_stream_is_no_limit() -> None:
-    rate = RateControl(CEILING, FLOOR)
+    rate = RateControl(CEILING, FLOOR, start=CEILING)
     for i in range(50):
         rate.sent(2_000, now=10 + i / 10)
         rate.remb(30_000 - 10 * i, now=10 + i / 10)  # one and a half times what is sent, as receivers cap it
@@ -53,7 +60,7 @@ def test_a_low_estimate_of_a_quiet_stream_is_no_limit() -> None:
 
 
 def test_a_turn_after_standing_still_is_no_congestion() -> None:
-    rate = RateControl(CEILING, FLOOR)
+    rate = RateControl(CEILING, FLOOR, start=CEILING)
     for i in range(100):
         rate.sent(1_000 if i < 50 else 60_000, now=10 + i / 20)
         rate.remb(30_000 + (200 * (i - 50) if i > 50 else 0), now=10 + i / 20)  # it rises, if slowly
@@ -61,7 +68,7 @@ def test_a_turn_after_standing_still_is_no_congestion() -> None:
 
 
 def test_estimates_below_what_is_sent_cut_when_they_do_not_rise() -> None:
-    rate = RateControl(CEILING, FLOOR)
+    rate = RateControl(CEILING, FLOOR, start=CEILING)
     for i in range(20):
         rate.sent(60_000, now=10 + i / 30)
     rate.remb(1_000_000, now=10.7)
@@ -71,7 +78,7 @@ def test_estimates_below_what_is_sent_cut_when_they_do_not_rise() -> None:
 
 
 def test_loss_cuts_once_for_one_moment_and_a_little_loss_not_at_all() -> None:
-    rate = RateControl(CEILING, FLOOR)
+    rate = RateControl(CEILING, FLOOR, start=CEILING)
     rate.lost(0.05, now=10.0)
     assert rate.bit_rate(now=10.0) == CEILING
     rate.lost(0.5, now=10.0)
@@ -80,7 +87,7 @@ def test_loss_cuts_once_for_one_moment_and_a_little_loss_not_at_all() -> None:
 
 
 def test_recovers_in_small_steps() -> None:
-    rate = RateControl(CEILING, FLOOR)
+    rate = RateControl(CEILING, FLOOR, start=CEILING)
     for i in range(10):
         rate.overflow(now=10.0 + i)
     low = rate.bit_rate(now=19.1)
@@ -125,7 +132,7 @@ class Bottleneck:
 @settings(max_examples=25)
 @given(st.floats(300_000, 1_800_000))
 def test_settles_below_a_bottleneck_and_uses_most_of_it(capacity: float) -> None:
-    rate, link = RateControl(CEILING, FLOOR), Bottleneck(capacity)
+    rate, link = RateControl(CEILING, FLOOR, start=CEILING), Bottleneck(capacity)
     rates, delays = [], []
     for i in range(30 * 60):
         now = 10 + i * FRAME
