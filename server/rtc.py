@@ -38,7 +38,7 @@ class RtcConfig:
     """How peers connect and when they are given up; times in seconds."""
 
     handshake_timeout: float = 10.0
-    silence_timeout: float = 5.0  # of clients with channels, which ping every second
+    silence_timeout: float = 4.5  # of clients with channels, which ping every second
     viewer_silence_timeout: float = 15.0  # of standard players, which only report: some do so every 5 seconds
     playout_delay_ms: int = 0  # most that a receiver may add for smoothness
     max_handshakes: int = 32

@@ -24,12 +24,13 @@ class Heard:
 
 
 class RtcClient:
-    """Offers to receive video, on 127.0.0.1 only; `async with` closes it."""
+    """Offers to receive video, on one address only; `async with` closes it."""
 
-    def __init__(self, *, channels: bool = True, protocol: str = "") -> None:
+    def __init__(self, *, channels: bool = True, protocol: str = "", address: str = "127.0.0.1") -> None:
         self.peer = RTCPeerConnection(RTCConfiguration(iceServers=[]))
         self.heard = Heard()
         self.location = ""
+        self._address = address
         self.input: RTCDataChannel | None = None
         self.events: RTCDataChannel | None = None
         self._receiver = self.peer.addTransceiver("video", direction="recvonly").receiver
@@ -47,7 +48,7 @@ class RtcClient:
     async def offer(self) -> str:
         """The SDP, with playout delay on offer as browsers do, which aiortc does not."""
         for connection in self.connections():
-            gather_on(connection, ["127.0.0.1"])
+            gather_on(connection, [self._address])
         await self.peer.setLocalDescription(await self.peer.createOffer())
         extension = f"a=extmap:{EXTENSION_ID} {PLAYOUT_DELAY}\r\na=mid:"
         return self.peer.localDescription.sdp.replace("a=mid:", extension, 1)
@@ -59,14 +60,19 @@ class RtcClient:
         self._record()
         await self.peer.setRemoteDescription(RTCSessionDescription(answer, "answer"))
 
-    async def frame(self) -> Any:
-        """The next decoded frame; `pts` is its RTP timestamp."""
-        async with asyncio.timeout(PATIENCE):
+    async def frame(self, *, patience: float = PATIENCE) -> Any:
+        """The next decoded frame; `pts` counts from `rtp_origin`."""
+        async with asyncio.timeout(patience):
             return await self._receiver.track.recv()
 
-    async def opened(self) -> None:
+    @property
+    def rtp_origin(self) -> int:
+        """The RTP timestamp of the first decoded frame, from which `pts` counts."""
+        return self._receiver._RTCRtpReceiver__timestamp_mapper._origin
+
+    async def opened(self, *, patience: float = PATIENCE) -> None:
         """Wait for both data channels."""
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(patience):
             for channel in (self.input, self.events):
                 assert channel is not None
                 if channel.readyState != "open":
