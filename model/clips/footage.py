@@ -20,8 +20,9 @@ def read_frames(path: Path, *, rate: Fraction, shape: tuple[int, int]) -> Iterat
     Raises VideoError for a file that is no video or breaks off.
     """
     for frame in _shown(path, rate):
-        upright = np.rot90(frame.to_ndarray(format="rgb24"), round(frame.rotation / 90))
-        yield fit(upright, shape=shape)
+        # threads=1: swscale's own threads wait for each other longer than they work
+        stored = frame.reformat(format="rgb24", threads=1).to_ndarray()
+        yield fit(np.rot90(stored, round(frame.rotation / 90)), shape=shape)
 
 
 def count_frames(path: Path, *, rate: Fraction) -> int:

@@ -141,9 +141,7 @@ def check_order(request: ClipRequest, model: WorldModel) -> None:
         raise OrderError(f"expected the order {' or '.join(orders)}, which {name} can follow, got {request.order}")
     if request.given.end and request.order not in REACHING:
         able = [order for order in orders if order in REACHING]
-        there = (
-            f"{name} can follow {' and '.join(able)}" if able else f"{name}, which is causal, can follow none of them"
-        )
+        there = f"{name} can follow {' and '.join(able)}" if able else f"{name} is causal and can follow none"
         raise OrderError(
             f"expected one of the orders {', '.join(REACHING)} to arrive at an end frame ({there}), "
             f"got {request.order}, which makes the past before the future"

@@ -71,15 +71,6 @@ class Tag(msgspec.Struct, frozen=True):
     format: str = FORMAT
 
 
-def parse_request(data: bytes) -> ClipRequest:
-    """Read a request from JSON; raises RequestError."""
-    try:
-        request = msgspec.json.decode(data, type=ClipRequest)
-    except msgspec.DecodeError as error:
-        raise RequestError(f"expected a clip's request: {error}") from error
-    return request
-
-
 def parse_tag(comment: str) -> Tag:
     """Read a finished file's comment; raises RequestError if Rewander did not write it."""
     try:

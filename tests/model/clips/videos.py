@@ -38,7 +38,7 @@ def write_video(
 def read_video(path: Path) -> np.ndarray:
     """All frames (n, H, W, 3) as they are stored."""
     with av.open(str(path)) as container:
-        return np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)])
+        return np.stack([frame.reformat(format="rgb24", threads=1).to_ndarray() for frame in container.decode(video=0)])
 
 
 def close(one: np.ndarray, other: np.ndarray, *, by: float = 4) -> bool:
