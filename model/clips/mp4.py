@@ -26,7 +26,7 @@ class VideoError(ValueError):
 
 
 class Mp4Writer:
-    """A growing file of yuv420p frames. Its memory grows by the index of an MP4 alone, some 60 bytes a frame."""
+    """A growing file of yuv420p frames. Its memory grows by the index of an MP4 alone, some 70 bytes a frame."""
 
     def __init__(self, path: Path, *, size: tuple[int, int], rate: Fraction, comment: str) -> None:
         """`size` is width and height, both even; frames of other sizes are scaled to it. Overwrites `path`."""
