@@ -25,10 +25,22 @@ from websockets.exceptions import ConnectionClosed
 from server.engine import EngineConfig
 from server.limits import LimitConfig
 from server.lobby import LobbyConfig
-from server.protocol import SUBPROTOCOL, Hello, Message, Ping, Pong, ProtocolError, decode_from_client, encode
+from server.protocol import (
+    SUBPROTOCOL,
+    Claim,
+    Hello,
+    Message,
+    Ping,
+    Pong,
+    ProtocolError,
+    Welcome,
+    Yield,
+    decode_from_client,
+    encode,
+)
 from server.serve import ServeConfig
 from tests.server.background import Background, in_background
-from tests.server.garbled import MESSAGES, garble, message
+from tests.server.garbled import HARMLESS, MESSAGES, garble, message
 from tests.server.messages import from_client
 from tests.server.running import fetch, running, until
 from tests.server.ws_client import WsClient
@@ -37,10 +49,10 @@ pytestmark = pytest.mark.fuzz
 
 MANY = 10**9
 LIMITS = LimitConfig(entries_per_minute=MANY, per_address=64)
-CONFIG = ServeConfig(limits=LIMITS, engine=EngineConfig(player_grace=0.5))
-QUICK = EngineConfig(player_grace=0.05)
-NO_LIMIT = ServeConfig(limits=LIMITS, engine=QUICK, lobby=LobbyConfig(messages_per_second=MANY))
-CLOSES = {1000, 1001, 1008, 1009, 1011, 1013}  # what the server may close with
+ENGINE = EngineConfig(player_grace=0.5, max_sessions=64, least_rate=0.01)
+CONFIG = ServeConfig(limits=LIMITS, engine=ENGINE)
+NO_LIMIT = ServeConfig(limits=LIMITS, engine=ENGINE, lobby=LobbyConfig(messages_per_second=MANY))
+CLOSES = {1000, 1001, 1008, 1009, 1013}  # what the server may close with; 1011 would tell of a failure
 MB = 2**20
 
 
@@ -52,24 +64,39 @@ class Sessions(RuleBasedStateMachine):
 
     @initialize(target=clients)
     def first(self) -> WsClient:
+        self.come: list[WsClient] = []
         return self._come(Hello(codec="raw"))
 
     @rule(target=clients, codec=st.sampled_from(["raw", "jpeg", "h264"]))
     def play(self, codec: str) -> WsClient:
         return self._come(Hello(codec=codec))  # type: ignore[arg-type]
 
-    @rule(target=clients, client=clients, role=st.sampled_from(["player", "viewer"]), back=st.booleans())
-    def join(self, client: WsClient, role: str, back: bool) -> WsClient:
-        place = {"resume": client.welcome.resume} if back else {"session": client.welcome.session}
-        return self._come(Hello(role=role, codec="raw", **place))  # type: ignore[arg-type]
+    @rule(target=clients, client=clients, asks=st.booleans())
+    def watch(self, client: WsClient, asks: bool) -> WsClient:
+        viewer = self._come(Hello(session=client.welcome.session, role="viewer", codec="raw"))
+        if asks:
+            self._send(viewer, encode(Claim()))
+        return viewer
 
-    @rule(client=clients, said=from_client | st.sampled_from(MESSAGES))
+    @rule(target=clients, client=clients)
+    def come_back(self, client: WsClient) -> WsClient:
+        return self._come(Hello(resume=client.welcome.resume, codec="raw"))
+
+    @rule(session=clients)
+    def hand_over(self, session: WsClient) -> None:
+        """Whoever plays the session yields; from a viewer it means that it asks no longer."""
+        for client in self.come:
+            if client.welcome.session == session.welcome.session:
+                self._send(client, encode(Yield()))
+
+    @rule(client=clients, said=st.sampled_from(HARMLESS))
     def say(self, client: WsClient, said: Message) -> None:
         self._send(client, encode(said))
 
-    @rule(client=clients, data=st.binary(max_size=300) | st.text(max_size=20))
-    def babble(self, client: WsClient, data: bytes | str) -> None:
-        self._send(client, data)
+    @rule(client=consumes(clients), said=from_client.map(encode) | st.binary(max_size=300) | st.text(max_size=20))
+    def babble(self, client: WsClient, said: bytes | str) -> None:
+        """Mostly the last that the server hears from this client."""
+        self._send(client, said)
 
     @rule(client=consumes(clients))
     def leave(self, client: WsClient) -> None:
@@ -88,16 +115,19 @@ class Sessions(RuleBasedStateMachine):
         self.background.do(self._end())
 
     def _come(self, hello: Hello) -> WsClient:
-        client = WsClient(self.background.server.host, hello)
+        """A client, also if it is refused: what the machine does next must not hang on the server's clock."""
+        client = WsClient(
+            self.background.server.host, hello, max_queue=None
+        )  # it is closed in time though it reads not
+        self.come.append(client)
         self.background.do(self._enter(client))
-        self.come = [*getattr(self, "come", []), client]
         return client
 
     async def _enter(self, client: WsClient) -> None:
         client.socket = await client._connecting
         with suppress(ConnectionClosed):
             await client.send(client._hello)
-            client.welcome = await client.next(type(client.welcome))
+            client.welcome = await client.next(Welcome)
 
     def _send(self, client: WsClient, data: bytes | str) -> None:
         async def send() -> None:
@@ -107,7 +137,7 @@ class Sessions(RuleBasedStateMachine):
         self.background.do(send())
 
     async def _end(self) -> None:
-        for client in getattr(self, "come", []):
+        for client in self.come:
             await client.socket.close()
             received = client.socket.close_code
             assert received in CLOSES | {1005, 1006}  # 1006 is our own vanishing
@@ -134,7 +164,7 @@ def test_sessions_survive_whatever_is_said_and_leave_no_task(background: Backgro
     examples = max(10, fuzz_messages // 1_000)
     checks = [HealthCheck.too_slow, HealthCheck.data_too_large]
     run_machine(
-        Sessions, settings=settings(max_examples=examples, stateful_step_count=20, suppress_health_check=checks)
+        Sessions, settings=settings(max_examples=examples, stateful_step_count=40, suppress_health_check=checks)
     )
 
 
