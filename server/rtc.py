@@ -136,7 +136,10 @@ class Peer:
         try:
             await self._wait_for_connection()
             async with asyncio.timeout(self._silence_timeout) as self._silence:
-                await self._serve()
+                try:
+                    await self._serve()
+                finally:
+                    self._silence = None  # datagrams go on coming while the connection closes
         except Left:
             logger.info("the client of session %s left", self._seat.welcome.session)
         except TimeoutError:

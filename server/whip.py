@@ -149,7 +149,10 @@ class Uplink:
         self._track.begin(pictures)
         try:
             async with asyncio.timeout(self._rtc.viewer_silence_timeout) as self._silence:
-                await self._lost.wait()
+                try:
+                    await self._lost.wait()
+                finally:
+                    self._silence = None  # datagrams go on coming while the connection closes
         except TimeoutError as error:
             raise WhipError(f"expected a sign of life within {self._rtc.viewer_silence_timeout} s") from error
         raise WhipError("expected the connection to last")
