@@ -122,6 +122,9 @@ class Broadcast:
             (reason,) = ended.exceptions
             assert isinstance(reason, SessionEndedError)
             self.end(Error(code=reason.code, message=str(reason)))
+        finally:
+            # megabytes, that would wait for the garbage collector: what watches and is watched refers to each other
+            self._air.executor.submit(self._studio.close)
 
     def end(self, reason: Error) -> None:
         """Tell those who watch, and those who will, why there is no more to see."""

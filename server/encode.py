@@ -146,3 +146,7 @@ class Studio:
         if "raw" in codecs:
             pictures["raw"] = encode_raw(frame)
         return pictures
+
+    def close(self) -> None:
+        """Let the encoder's memory go; the next H.264 picture begins a new stream."""
+        self._video = None

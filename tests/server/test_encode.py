@@ -1,6 +1,7 @@
 """Pictures come back from real decoders as what went in."""
 
 from io import BytesIO
+from weakref import ref
 
 import av
 import numpy as np
@@ -127,3 +128,14 @@ def test_a_studio_makes_only_what_is_watched_and_each_once() -> None:
     assert first["h264"].key and not third["h264"].key
     assert first["raw"].data == frames[0].tobytes()
     assert len(decoded(first["h264"].data, third["h264"].data)) == 2
+
+
+def test_a_closed_studio_keeps_no_encoder_and_begins_a_new_stream() -> None:
+    studio = Studio((128, 128), frame_rate=15.0, config=EncodeConfig())
+    frames = drifting(3)
+    studio.shoot(frames[0], codecs={"h264"}, key=False, bit_rate=RATE)
+    encoder = ref(studio._video)
+    studio.close()
+    assert encoder() is None
+    begun = studio.shoot(frames[1], codecs={"h264"}, key=False, bit_rate=RATE)
+    assert begun["h264"].key and len(decoded(begun["h264"].data)) == 1
