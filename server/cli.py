@@ -247,6 +247,123 @@ def schedule(
         picture.write_text(draw(parsed, (height, width)))
 
 
+@contextmanager
+def _clip_errors() -> Iterator[None]:
+    from .clip_commands import CLIP_ERRORS
+
+    try:
+        yield
+    except CLIP_ERRORS as error:
+        typer.echo(f"Cannot do that: {error}", err=True)
+        raise typer.Exit(1) from error
+
+
+Clips = Annotated[Path, typer.Option(help="The folder of the jobs.")]
+
+
+@app.command()
+def generate(
+    out: Annotated[Path, typer.Argument(help="The MP4 file to write.")],
+    model: Annotated[str, typer.Option(help="A model by its entry point.")] = "rooms",
+    seconds: Annotated[float, typer.Option(min=0.01, help="Of new frames.")] = 5.0,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    timeline: Annotated[str, typer.Option(help="Such as '[0s-2s: move=1 turn=0.3] [2s: turn=-1]'.")] = "",
+    prompt: Annotated[str, typer.Option(help="For models that take one.")] = "",
+    order: Annotated[str, typer.Option(help="vanilla, endpoint, inverted or planned.")] = "vanilla",
+    schedule: Annotated[str, typer.Option(help="A packing schedule; the order's own by default.")] = "",
+    endpoints: Annotated[int, typer.Option(min=1, help="Planned first, in the planned order.")] = 1,
+    size: Annotated[str, typer.Option(help="Width and height, such as 512x512.")] = "",
+    image: Annotated[str, typer.Option(help="Begin with this image.")] = "",
+    video: Annotated[str, typer.Option(help="Extend this video.")] = "",
+    end: Annotated[str, typer.Option(help="Arrive at this image, in an order that can.")] = "",
+    history: Annotated[float, typer.Option(help="Seconds of the video that the model sees.")] = 8.0,
+    recall: Annotated[bool, typer.Option(help="Remember what the clip has shown.")] = True,
+    keep: Annotated[bool, typer.Option(help="Show what was given too.")] = True,
+    later: Annotated[bool, typer.Option("--later", help="Only put it into the queue; see `clips run`.")] = False,
+    queue: Clips = Path("clips"),
+) -> None:
+    """Make a clip: from a seed, an image or a video, with controls or prompts on a timeline."""
+    import time
+
+    import msgspec
+    from rich.console import Console
+
+    from model.clips.queue import submit
+    from model.clips.request import ClipRequest, Given, parse_size
+
+    from . import clip_commands
+    from .serve import load_model
+
+    asked = {"model": model, "seconds": seconds, "seed": seed, "timeline": timeline, "prompt": prompt, "order": order}
+    asked |= {"schedule": schedule, "endpoints": endpoints, "recall": recall}
+    with _clip_errors():
+        given = Given(image=image, video=video, end=end, history_seconds=history, keep=keep)
+        asked |= {"size": parse_size(size) if size else None, "given": msgspec.to_builtins(given)}
+        request = msgspec.convert(asked, ClipRequest)
+        if later:
+            typer.echo(submit(queue, request, out, created=time.time()))
+            return
+        ended = clip_commands.generate(request, out, queue=queue, load=load_model, console=Console(stderr=True))
+    if ended.problem:
+        typer.echo(ended.problem, err=True)
+        raise typer.Exit(1)
+
+
+clips_app = typer.Typer(no_args_is_help=True, help="Queued clips: list, run, cancel, retry, remove.")
+app.add_typer(clips_app, name="clips")
+
+
+@clips_app.command("list")
+def clips_list(queue: Clips = Path("clips")) -> None:
+    """All jobs and how far they are."""
+    from rich.console import Console
+
+    from .clip_commands import show
+
+    with _clip_errors():
+        show(queue, console=Console())
+
+
+@clips_app.command("run")
+def clips_run(queue: Clips = Path("clips")) -> None:
+    """Make all clips that wait, and go on with those that were interrupted."""
+    from rich.console import Console
+
+    from .clip_commands import run
+    from .serve import load_model
+
+    with _clip_errors():
+        if any(ended.problem for ended in run(queue, load=load_model, console=Console())):
+            raise typer.Exit(1)
+
+
+@clips_app.command("cancel")
+def clips_cancel(name: str, queue: Clips = Path("clips")) -> None:
+    """Stop a job at its next step."""
+    from model.clips.queue import cancel_job
+
+    with _clip_errors():
+        cancel_job(queue, name)
+
+
+@clips_app.command("retry")
+def clips_retry(name: str, queue: Clips = Path("clips")) -> None:
+    """Let a failed or cancelled job go on from its last section."""
+    from model.clips.queue import retry_job
+
+    with _clip_errors():
+        retry_job(queue, name)
+
+
+@clips_app.command("remove")
+def clips_remove(name: str, queue: Clips = Path("clips")) -> None:
+    """Delete a job and its unfinished file."""
+    from model.clips.queue import remove_job
+
+    with _clip_errors():
+        remove_job(queue, name)
+
+
 worlds_app = typer.Typer(no_args_is_help=True, help="Saved worlds: list, check, export, remove.")
 app.add_typer(worlds_app, name="worlds")
 Worlds = Annotated[Path, typer.Argument(help="The folder given to `rewander play --worlds`.")]
