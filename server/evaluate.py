@@ -54,13 +54,15 @@ class Options:
 
 
 def evaluate(model: Rooms, options: Options, *, tell: Callable[[str], None]) -> dict[str, float]:
-    """Run the protocols, write the report and return its figures; `tell` hears what is being done.
+    """Run the protocols, write the report after each, and return its figures; `tell` hears what is being done.
 
-    Raises ValueError for a protocol or method that is none.
+    Raises ValueError for a protocol or method that is none, or for one video where sessions lend each other memories.
     """
     unknown = set(options.protocols) - set(PROTOCOLS)
     if unknown:
         raise ValueError(f"expected protocols of {', '.join(PROTOCOLS)}, got {', '.join(sorted(unknown))}")
+    if options.extent.videos < 2 and any(name in POLICIES and POLICIES[name].is_foreign for name in options.methods):
+        raise ValueError("expected at least 2 videos of each set for a method that recalls from another session, got 1")
     rivals = methods(model, options.methods, field_of_view=model.camera.fov)
     [ours] = methods(model, ["ours"], field_of_view=model.camera.fov)
     suite = Suite(model, {way.name: way for way in rivals}, options.frozen, options.out, options.extent, tell)
@@ -74,12 +76,14 @@ def evaluate(model: Rooms, options: Options, *, tell: Callable[[str], None]) -> 
         "autopilot": lambda: run_autopilot(suite, runs=options.long_runs, frames=options.long_frames),
         "cost": lambda: run_cost(suite, options.cost_entries),
     }
+    flat: dict[str, float] = {}
     for protocol in options.protocols:
         runs[protocol]()
-    return write_report(suite.figures, suite.curves, out=options.out, about=_about(model, options))
+        flat = write_report(suite.figures, suite.curves, out=options.out, about=_about(model, options))
+    return flat
 
 
-def run_autopilot(suite: Suite, *, runs: int, frames: int) -> None:
+def run_autopilot(suite: Suite, *, runs: int, frames: int, clock: Callable[[], float] = time.perf_counter) -> None:
     """Long play on blind controls: Eq. 7 and motion beside the truth's, time per frame, pictures.
 
     `autopilot.time_ratio` is the time per frame of the last tenth over that of the second tenth.
@@ -91,13 +95,14 @@ def run_autopilot(suite: Suite, *, runs: int, frames: int) -> None:
         suite.tell(f"autopilot, {len(seeds)} runs of {frames} frames: the truth")
         walks = [true_walk(suite.model, row, seed=seed) for row, seed in zip(steering, seeds, strict=True)]
         suite.tell(f"autopilot, {len(seeds)} runs of {frames} frames: the model")
-        flight = _fly(suite.model, [walk.start for walk in walks], np.stack(steering))
+        flight = _fly(suite.model, [walk.start for walk in walks], np.stack(steering), clock)
         for seed, looked, walk in zip(seeds, flight.looks, walks, strict=True):
             suite.figures.add_all("autopilot", drifting(looked, walk.looks), video=str(seed))
         suite.figures.add("autopilot.time_ratio", flight.time_ratio, video=str(start))
         _save_flight(suite.out / f"autopilot-{start:02d}.png", flight.kept, seeds)
         shown += list(flight.looks)
         true += [walk.looks for walk in walks]
+    suite.curves.long = {"generated": shown, "truth": true}
     suite.figures.add_all("autopilot.pooled", pooled_drift(shown), video="all")
     suite.figures.add_all("autopilot.pooled_truth", pooled_drift(true), video="all")
 
@@ -145,7 +150,7 @@ class _Flight:
     time_ratio: float
 
 
-def _fly(model: WorldModel, images: Sequence[np.ndarray], controls: np.ndarray) -> _Flight:
+def _fly(model: WorldModel, images: Sequence[np.ndarray], controls: np.ndarray, clock: Callable[[], float]) -> _Flight:
     """Play from `images` by `controls` (R, T, A), looking at the frames as they come."""
     num_frames = controls.shape[1]
     keep = set(spaced(num_frames, min(num_frames, 12)))
@@ -153,15 +158,15 @@ def _fly(model: WorldModel, images: Sequence[np.ndarray], controls: np.ndarray) 
     rows: list[np.ndarray] = []
     openings = [Opening(image=image, prompt="", seed=i) for i, image in enumerate(images)]
     frames = play(model, openings, controls)
-    before, clock = np.stack(images), [time.perf_counter()]
+    before, ticks = np.stack(images), [clock()]
     while batch := list(islice(frames, _BATCH_FRAMES)):
         first = len(rows) * _BATCH_FRAMES
         kept += [frame for i, frame in enumerate(batch, first) if i in keep]
         by_run = np.stack(batch, 1)
         rows.append(np.stack([looks(run, start) for run, start in zip(by_run, before, strict=True)]))
         before = by_run[:, -1]
-        clock.append(time.perf_counter())
-    return _Flight(np.concatenate(rows, 1), np.stack(kept, 1), _time_ratio(np.diff(clock)))
+        ticks.append(clock())
+    return _Flight(np.concatenate(rows, 1), np.stack(kept, 1), _time_ratio(np.diff(ticks)))
 
 
 def _time_ratio(spent: np.ndarray) -> float:

@@ -41,6 +41,12 @@ def test_unknown_protocols_are_refused(tmp_path):
         evaluate(rooms(), options(tmp_path, protocols=("dance",)), tell=[].append)
 
 
+def test_one_session_has_no_other_to_recall_from(tmp_path):
+    alone = options(tmp_path, methods=("ours", "other"), extent=Extent(videos=1))
+    with pytest.raises(ValueError, match="at least 2 videos"):
+        evaluate(rooms(), alone, tell=[].append)
+
+
 def test_play_is_what_the_server_plays():
     model = TinyModel()
     controls = np.random.default_rng(0).uniform(-1, 1, (2, 12, 2)).astype(np.float32)
