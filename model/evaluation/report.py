@@ -80,6 +80,9 @@ def write_report(figures: Figures, curves: Curves, *, out: Path, about: str) -> 
         mean = np.mean(curves.forward, axis=0)
         line = {"generated": (np.arange(1, len(mean) + 1), mean)}
         plot_lines(line, out / "forward.png", x="frames after the context", y="PSNR, dB", title="64 frames forward")
+    if curves.long:
+        lines = {name: _smoothed(np.mean(runs, axis=0)[:, 0]) for name, runs in curves.long.items()}
+        plot_lines(lines, out / "long.png", x="frames", y="sharpness", title="Long play on blind controls")
     return flat
 
 
@@ -122,6 +125,11 @@ def _gains(figures: Figures, key: str) -> dict[str, float]:
         best = figures.difference(oracle, recent).mean
         flat["gain.share_of_oracle"] = round(figures.difference(ours, recent).mean / best, 5) if best > 0 else 0.0
     return flat
+
+
+def _smoothed(series: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Means over fiftieths of a series."""
+    return binned(np.arange(len(series)), series, np.linspace(0, len(series), min(len(series), 50) + 1).tolist())
 
 
 def _bars(flat: Flat) -> str:

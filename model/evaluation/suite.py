@@ -44,11 +44,12 @@ class Extent:
 
 @dataclass(slots=True)
 class Curves:
-    """Points for the plots, by method: revisit frames by gap, and PSNR by frame."""
+    """What the plots show: by method, gaps and PSNR of revisit frames; PSNR by frame; looks by frame."""
 
     gaps: dict[str, list[np.ndarray]] = field(default_factory=lambda: defaultdict(list))
     scores: dict[str, list[np.ndarray]] = field(default_factory=lambda: defaultdict(list))
     forward: list[np.ndarray] = field(default_factory=list)
+    long: dict[str, list[np.ndarray]] = field(default_factory=dict)  # LOOKS (T, 4) of the runs of long play
 
 
 @dataclass(frozen=True, slots=True)

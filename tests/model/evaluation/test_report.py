@@ -58,8 +58,9 @@ def test_the_report_is_written_whole(tmp_path):
     curves = Curves()
     curves.gaps["ours"], curves.scores["ours"] = [np.array([25, 90])], [np.array([24.0, 22.0])]
     curves.forward.append(np.linspace(30, 20, 64))
+    curves.long["truth"] = [np.ones((300, 4)), np.zeros((300, 4))]
     flat = write_report(measured(), curves, out=tmp_path / "out", about="a test")
     assert json.loads((tmp_path / "out" / "figures.json").read_text()) == flat
     assert {path.name for path in (tmp_path / "out").iterdir()} == {
-        "figures.json", "report.md", "gap.png", "forward.png"
+        "figures.json", "report.md", "gap.png", "forward.png", "long.png"
     }  # fmt: skip
