@@ -263,8 +263,10 @@ class Rooms:
         query = self.dit.group_phases("k1", expected[None, None], torch.zeros(1, 1))
         usable = torch.cat([mask, torch.ones(query.cos.shape[1], dtype=torch.bool)]).to(self.device)
         bias = torch.zeros(usable.shape, device=self.device).masked_fill(~usable, -torch.inf)[None, None, None]
-        noisy = torch.randn(preview.base.shape, generator=noise).to(self.device)
-        return RoomsJob(state, control, preview.base, preview.seen, query, context, bias, noisy, self.sigmas)
+        noisy, sigmas = torch.randn(preview.base.shape, generator=noise).to(self.device), self.sigmas
+        if not control.any():  # nothing moves in this world but the camera: the next frame is this one
+            noisy, sigmas = state.latest[None], [0.0]
+        return RoomsJob(state, control, preview.base, preview.seen, query, context, bias, noisy, sigmas)
 
     def _pack(self, state: RoomsState, history: History) -> tuple[KV, Tensor]:
         """The context with the phases of the state's camera, (depth, 1, m, H, d), and which tokens count, (m,)."""

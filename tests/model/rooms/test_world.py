@@ -105,6 +105,15 @@ def test_resume_continues_where_the_session_was() -> None:
     assert again.sections == state.sections
 
 
+def test_a_camera_at_rest_keeps_its_picture() -> None:
+    model, one = rooms(), record()
+    one.controls[30:] = 0
+    (done,), frames = rollout(model, [one], first=30, frames=4)
+    assert np.array_equal(done.latents[33], one.latents[29])
+    assert np.array_equal(done.poses[33], one.poses[29])
+    assert (frames == frames[:, :1]).all()
+
+
 def test_the_start_is_the_image_in_its_middle() -> None:
     model = rooms()
     image = np.zeros((90, 200, 3), np.uint8)
