@@ -109,7 +109,7 @@ def _there_and_back(env: Any, rng: np.random.Generator, _visited: list[np.ndarra
         start = env.pose[2]
         while abs(_wrap(env.pose[2] - start)) < math.pi - 0.15:
             yield np.array([0.0, 0.0, 1.0])
-        yield from (control * (1, -1, -1) for control in reversed(out))
+        yield from (control * (1, 1, -1) for control in reversed(out))
 
 
 def _look_around(_env: Any, rng: np.random.Generator, _visited: list[np.ndarray]) -> Iterator[np.ndarray]:
