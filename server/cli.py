@@ -191,6 +191,7 @@ def evaluate(
     method: Annotated[
         list[str] | None, typer.Option(help="Ways to recall: ours, off, recent, ...; repeatable.")
     ] = None,
+    sets: Annotated[list[str] | None, typer.Option("--set", help="Of revisit: spin-360, ...; repeatable.")] = None,
     weights: Annotated[Path | None, typer.Option(help="A folder of weights; the shipped ones by default.")] = None,
     videos: Annotated[int, typer.Option(min=1, help="Of each set.")] = 16,
     runs: Annotated[int, typer.Option(min=1, help="Of the 64-frame rollouts.")] = 50,
@@ -216,6 +217,8 @@ def evaluate(
     options = replace(options, long_runs=long_runs, long_frames=long_frames, protocols=tuple(protocol or PROTOCOLS))
     if method:
         options = replace(options, methods=tuple(method))
+    if sets:
+        options = replace(options, extent=replace(options.extent, sets=tuple(sets)))
     model = load_weights(weights) if weights else create()
     try:
         figures = run_protocols(model, options, tell=lambda doing: typer.echo(doing, err=True))
