@@ -18,6 +18,7 @@ class Rope:
     dims: tuple[int, int, int] = (16, 56, 56)  # of a head's channels, even; their sum is the head's size
     theta: float = 256.0
     pooling: Literal["phase", "angle"] = "phase"
+    is_double: bool = False  # angles in float64, as Wan's
 
 
 class Rotation(NamedTuple):
@@ -37,8 +38,8 @@ def phases(rope: Rope, indices: Tensor, *, grid: Grid, pools: Sequence[Kernel] =
     angles = _angles(rope, indices, grid)
     if rope.pooling == "angle":
         pooled = _pool(angles, pools)
-        return Rotation(_flat(pooled.cos()), _flat(pooled.sin()))
-    return Rotation(_flat(_pool(angles.cos(), pools)), _flat(_pool(angles.sin(), pools)))
+        return Rotation(_flat(pooled.cos().float()), _flat(pooled.sin().float()))
+    return Rotation(_flat(_pool(angles.cos().float(), pools)), _flat(_pool(angles.sin().float(), pools)))
 
 
 def rotate(x: Tensor, rotation: Rotation) -> Tensor:
@@ -61,16 +62,17 @@ def pool_whole(x: Tensor, kernel: Kernel) -> Tensor:
 
 
 def _angles(rope: Rope, indices: Tensor, grid: Grid) -> Tensor:
-    """(b, head size / 2, t, h, w) float32."""
+    """(b, head size / 2, t, h, w)."""
     (b, t), (h, w) = indices.shape, grid
+    dtype = torch.float64 if rope.is_double else torch.float32
     rows = torch.arange(h, device=indices.device)
     columns = torch.arange(w, device=indices.device)
     shapes = ((b, 1, t, 1, 1), (1, 1, 1, h, 1), (1, 1, 1, 1, w))
     angles = []
     for dim, positions, shape in zip(rope.dims, (indices, rows, columns), shapes, strict=True):
-        exponents = torch.arange(0, dim, 2, dtype=torch.float32, device=indices.device) / dim
+        exponents = torch.arange(0, dim, 2, dtype=dtype, device=indices.device) / dim
         frequencies = (1.0 / rope.theta**exponents).view(1, -1, 1, 1, 1)
-        angles.append((positions.float().view(shape) * frequencies).expand(b, -1, t, h, w))
+        angles.append((positions.to(dtype).view(shape) * frequencies).expand(b, -1, t, h, w))
     return torch.cat(angles, dim=1)
 
 

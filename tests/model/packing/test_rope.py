@@ -87,3 +87,11 @@ def test_a_rotation_is_the_pooled_table():
     cube = table.cos.transpose(1, 2).unflatten(2, (4, 4, 4))
     pooled = Rotation(*phases(ROPE, torch.arange(4)[None], grid=(4, 4), pools=[(1, 4, 4)])).cos
     assert torch.allclose(F.avg_pool3d(cube, (1, 4, 4)).flatten(2).transpose(1, 2), pooled, atol=1e-7)
+
+
+def test_angles_in_double_are_those_of_wan():
+    rotation = phases(Rope((4, 6, 6), theta=10_000.0, is_double=True), torch.tensor([[1001]]), grid=(1, 1))
+    cos, sin = get_1d_rotary_pos_embed(4, torch.tensor([1001]), 10_000.0, use_real=True, freqs_dtype=torch.float64)
+    assert torch.equal(rotation.cos[0, :, :4], cos)
+    assert torch.equal(rotation.sin[0, :, :4], sin)
+    assert rotation.cos.dtype == torch.float32
