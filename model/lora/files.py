@@ -1,0 +1,66 @@
+"""What fine-tuning leaves behind: `lora.safetensors` in peft's dialect, which diffusers loads too, and the modules
+beside it that learned in full in `learned.safetensors`. Playing needs no peft: adapters go into the weights.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+LORA, LEARNED = "lora.safetensors", "learned.safetensors"
+PREFIX = "transformer."  # where diffusers' pipelines have the network
+
+
+class LoraError(ValueError):
+    """A folder without adapters, or with those of another network; the message says which."""
+
+
+def save_lora(folder: Path, *, lora: Mapping[str, Tensor], learned: Mapping[str, Tensor]) -> None:
+    """Write both files whole or not at all."""
+    folder.mkdir(parents=True, exist_ok=True)
+    _save(folder / LORA, {PREFIX + name: weight for name, weight in lora.items()})
+    if learned:
+        _save(folder / LEARNED, learned)
+
+
+@torch.no_grad()
+def fuse_lora(folder: Path, network: nn.Module, *, learned: Mapping[str, nn.Module]) -> None:
+    """Add the adapters in `folder` to the Linear modules of `network`, and load the modules that learned in full.
+
+    Raises LoraError, before it changes anything, if they do not fit.
+    """
+    if not (folder / LORA).exists():
+        raise LoraError(f"expected {folder / LORA}; `rewander train lora` writes it")
+    weights = {name.removeprefix(PREFIX): weight for name, weight in load_file(folder / LORA).items()}
+    changes = {name.removesuffix(".lora_A.weight"): name for name in weights if name.endswith(".lora_A.weight")}
+    modules = dict(network.named_modules())
+    pairs = []
+    for name, down in changes.items():
+        a, b, linear = weights[down], weights.get(f"{name}.lora_B.weight"), modules.get(name)
+        if not isinstance(linear, nn.Linear) or b is None or linear.weight.shape != (len(b), a.shape[1]):
+            raise LoraError(f"expected adapters of this network in {folder / LORA}, got for {name} what does not fit")
+        pairs.append((linear, b, a))
+    loaded = _load_learned(folder / LEARNED, learned)
+    for linear, b, a in pairs:
+        change = b.float() @ a.float()
+        linear.weight.copy_(linear.weight.float() + change.to(linear.weight.device))
+    for parameter, weight in loaded:
+        parameter.copy_(weight)
+
+
+def _load_learned(path: Path, learned: Mapping[str, nn.Module]) -> list[tuple[Tensor, Tensor]]:
+    """Parameters with what they become."""
+    weights = load_file(path) if path.exists() else {}
+    own = {f"{name}.{key}": p for name, module in learned.items() for key, p in module.named_parameters()}
+    shapes = {name: tuple(weight.shape) for name, weight in weights.items()}
+    if shapes != {name: tuple(parameter.shape) for name, parameter in own.items()}:
+        raise LoraError(f"expected {sorted(own)} in {path}, got {sorted(shapes) or 'nothing'} or other sizes")
+    return [(own[name], weight) for name, weight in weights.items()]
+
+
+def _save(path: Path, weights: Mapping[str, Tensor]) -> None:
+    partial = path.with_suffix(".part")
+    save_file({name: weight.detach().cpu().contiguous() for name, weight in weights.items()}, partial, {"format": "pt"})
+    partial.rename(path)
