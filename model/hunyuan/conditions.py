@@ -4,6 +4,7 @@ L text tokens, k image tokens.
 """
 
 from collections import OrderedDict
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -95,11 +96,11 @@ class ImageEncoder:
         return tokens[0]
 
 
-def blend(old: Text, new: Text, *, weight: float) -> Text:
-    """Between two prompts, `weight` of the way to `new`; the longer one's end fades in or out."""
-    if weight >= 1:
-        return new
-    tokens, pooled = (
-        torch.lerp(a.float(), b.float(), weight).to(b.dtype) for a, b in zip(old[::2], new[::2], strict=True)
-    )
-    return Text(tokens, max(old.length, new.length), pooled)
+def mixed(texts: Sequence[tuple[Text, float]]) -> Text:
+    """Between prompts, each with its share; the end of a longer one is as faint as its share."""
+    if len(texts) == 1:
+        return texts[0][0]
+    tokens = sum((share * text.tokens.float() for text, share in texts), torch.zeros(()))
+    pooled = sum((share * text.pooled.float() for text, share in texts), torch.zeros(()))
+    newest = texts[-1][0]
+    return Text(tokens.to(newest.tokens.dtype), max(text.length for text, _ in texts), pooled.to(newest.pooled.dtype))

@@ -6,17 +6,17 @@ image, text, as in the released models.
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import torch
 from diffusers.models.transformers.transformer_hunyuan_video_framepack import HunyuanVideoFramepackTransformer3DModel
 from torch import Tensor, nn
 
+from ..framepack.step_cache import StepCache
 from ..packing.pack import Packer, Piece
 from ..packing.rope import Rope, Rotation, phases
 from ..packing.schedule import Kernel
-from .step_cache import StepCache
 
 
 class NotFramePackError(ValueError):
@@ -38,6 +38,7 @@ class Context(NamedTuple):
 
     tokens: Tensor  # (B, m, D)
     rotation: Rotation  # (N, d): the context's, then the target's
+    layout: Hashable  # of the frames' indices and kernels
 
 
 class Stream(NamedTuple):
@@ -147,7 +148,24 @@ def pack(packer: Packer, pieces: Sequence[Piece], *, target: Tensor) -> Context:
     packed = packer(pieces)
     aim = phases(packer.rope, target, grid=(h // patch_h, w // patch_w))
     cos, sin = (torch.cat(parts, dim=1)[0] for parts in zip(packed.rotation, aim, strict=True))
-    return Context(packed.tokens, Rotation(cos, sin))
+    layout = tuple((piece.kernel, tuple(piece.indices[0].tolist())) for piece in pieces), tuple(target[0].tolist())
+    return Context(packed.tokens, Rotation(cos, sin), layout)
+
+
+def join_contexts(contexts: Sequence[Context]) -> Context:
+    """Rows of one layout."""
+    return contexts[0]._replace(tokens=torch.cat([context.tokens for context in contexts]))
+
+
+def join_given(rows: Sequence[Given]) -> Given:
+    text, lengths, pooled, image, guidance = zip(*rows, strict=True)
+    return Given(
+        torch.cat(text),
+        tuple(length for row in lengths for length in row),
+        torch.cat(pooled),
+        torch.cat(image),
+        torch.cat(guidance),
+    )
 
 
 def _run(blocks: Sequence[nn.Module], stream: Stream) -> Stream:

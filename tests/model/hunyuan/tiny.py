@@ -1,9 +1,15 @@
-"""HunyuanVideo-FramePack in miniature, of random weights."""
+"""HunyuanVideo-FramePack in miniature, of random weights, and diffusers' own pipeline over the same modules."""
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
-from diffusers import AutoencoderKLHunyuanVideo, HunyuanVideoFramepackTransformer3DModel
+from diffusers import (
+    AutoencoderKLHunyuanVideo,
+    FlowMatchEulerDiscreteScheduler,
+    HunyuanVideoFramepackPipeline,
+    HunyuanVideoFramepackTransformer3DModel,
+)
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import (
     CLIPTextConfig,
@@ -16,7 +22,11 @@ from transformers import (
     SiglipVisionModel,
 )
 
-from model.hunyuan.conditions import TEMPLATE
+from model.framepack.options import Options, Weights
+from model.framepack.world import FramePack
+from model.hunyuan.conditions import TEMPLATE, ImageEncoder, Reader, TextEncoder
+from model.hunyuan.framepack import F1, framepack
+from model.hunyuan.framepack import Parts as HunyuanParts
 
 WORDS = "a cat walks through the garden camera pans moves to right left forward backward . slowly rain falls"
 TRANSFORMER = {
@@ -94,3 +104,54 @@ def parts(*, seed: int = 0, **changes: object) -> Parts:
         image_encoder=SiglipVisionModel(siglip).eval(),
         feature_extractor=SiglipImageProcessorPil(size={"height": 32, "width": 32}),
     )
+
+
+def framepack_of(of: Parts, *, weights: Weights = F1, guidance: float = 10.0, **options: object) -> FramePack:
+    """Small and odd: latents of 6 x 10, sections of 3, two steps of Euler."""
+    defaults = {"frame_shape": (48, 80), "schedule": "f1k1f16k4f2k2f1k1_g3", "steps": 2, "solver": "euler"}
+    return framepack(loaded(of), weights, Options(**defaults | options), guidance=guidance)
+
+
+def loaded(of: Parts) -> HunyuanParts:
+    """As a loader would hand them over."""
+    texts = TextEncoder(Reader(of.text_encoder, of.tokenizer), Reader(of.text_encoder_2, of.tokenizer_2))
+    images = ImageEncoder(of.image_encoder, of.feature_extractor)
+    return HunyuanParts(of.transformer, of.vae, texts, images, torch.device("cpu"))
+
+
+class Oracle(HunyuanVideoFramepackPipeline):
+    """diffusers' pipeline with noise and start given, so that both sides have the same."""
+
+    def prepare_latents(self, *args, **kwargs):  # noqa: ARG002 - the noise is given
+        return next(self.noises)
+
+    def prepare_image_latents(self, image, *args, latents=None, **kwargs):  # noqa: ARG002 - no sampling
+        mode = self.vae.encode(image.unsqueeze(2)).latent_dist.mode() * self.vae.config.scaling_factor
+        return mode.half().float()  # as a session's history keeps it
+
+    def encode_image(self, image, device=None, dtype=None):  # noqa: ARG002 - as the released demos have it
+        # diffusers hands its processor floats, which are cut, not rounded, to bytes: some a level too dark
+        frame = image[0].permute(1, 2, 0).add(1).mul(127.5).round().byte().numpy()
+        return ImageEncoder(self.image_encoder, self.feature_extractor)(frame)[None]
+
+
+def oracle(of: Parts, *, noises) -> Oracle:
+    """`noises` (B, C, S, h, w), one for each section. Give it noise levels that are shifted already."""
+    pipeline = Oracle(**of.__dict__, scheduler=FlowMatchEulerDiscreteScheduler(shift=1.0))
+    pipeline.noises = iter(noises)
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+def round_last(pipeline, step, timestep, found):  # noqa: ARG001 - diffusers' signature
+    """A finished section as a session's history keeps it."""
+    is_last = step == pipeline.num_timesteps - 1
+    return {"latents": found["latents"].half().float() if is_last else found["latents"]}
+
+
+def image(shape: tuple[int, int] = (48, 80), *, seed: int = 0) -> np.ndarray:
+    """A picture (H, W, 3) with some structure."""
+    random = np.random.default_rng(seed)
+    coarse = random.integers(0, 256, (4, 4, 3), np.uint8)
+    rows, columns = (np.linspace(0, 3, size).round().astype(int) for size in shape)
+    return np.ascontiguousarray(coarse[rows][:, columns])

@@ -1,0 +1,200 @@
+"""Sections against diffusers' pipeline on the same modules, live and planned: to the bit, for several sections."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from model.clips.latents import LatentFile
+from model.clips.planned import Aim, PlannedMaker, PlannedModel, Stage, check_order
+from model.clips.request import ClipRequest
+from model.clips.timeline import Timeline
+from model.drift.orders import Clip, inverted
+from model.framepack.options import Options, OptionsError
+from model.framepack.slots import SlotsError
+from model.hunyuan.framepack import I2V
+from model.packing.pack import KernelError
+from model.packing.schedule import Schedule
+from server.world import Opening, World, sample
+
+from . import tiny
+
+PROMPT = "a cat walks through the garden"
+SECTIONS, SECTION = 3, 3
+
+
+@pytest.fixture(scope="module")
+def parts():
+    return tiny.parts(num_layers=2, num_single_layers=2)
+
+
+@pytest.fixture(scope="module")
+def f1(parts):
+    return tiny.framepack_of(parts)
+
+
+@pytest.fixture(scope="module")
+def i2v(parts):
+    return tiny.framepack_of(parts, weights=I2V)
+
+
+def theirs(parts, model, *, kind, noises, prompt=PROMPT):
+    """Latents (t, C, h, w) of the whole clip as diffusers makes it, the start among them."""
+    (height, width), image = model.spec.frame_shape, Image.fromarray(tiny.image(model.spec.frame_shape))
+    video = tiny.oracle(parts, noises=noises)(
+        image=image,
+        prompt=prompt,
+        height=height,
+        width=width,
+        num_frames=SECTIONS * (4 * (SECTION - 1) + 1),
+        latent_window_size=SECTION,
+        num_inference_steps=model.spec.num_steps,
+        sigmas=model._sigmas[:-1].tolist(),
+        guidance_scale=10.0,
+        sampling_type=kind,
+        output_type="latent",
+        callback_on_step_end=tiny.round_last,
+    ).frames
+    return video[-1][0].transpose(0, 1).numpy()
+
+
+def noises(model, sections, *, seed=0):
+    return [model._noise(seed, 1 + i * SECTION) for i in sections]
+
+
+def still(model):
+    return np.zeros((SECTION * 4, len(model.spec.controls.axes)), np.float32)
+
+
+def lived(model, *, prompt=PROMPT, seed=0, sections=SECTIONS):
+    """A session's world after some sections at rest, and all its latents."""
+    world = World(model, Opening(tiny.image(model.spec.frame_shape), prompt, seed), first_frame=0, capacity=64)
+    latents = [world.state.start.latents]
+    for _ in range(sections):
+        section = sample(world, still(model))
+        world.session.commit(section)
+        world.remember()
+        latents.append(section.latents)
+    return world, np.concatenate(latents).astype(np.float32)
+
+
+def made(path: Path, model, request, *, prompt=PROMPT):
+    """All latents of a planned clip in time's order."""
+    state = model.open(image=tiny.image(model.spec.frame_shape), prompt=prompt, seed=0)
+    stage = Stage(model, state, request, Timeline.parse(request.timeline), [state.start.latents[0]], [])
+    with LatentFile(path, shape=(SECTION, *model.spec.latent_shape)) as file:
+        maker = PlannedMaker(stage, file)
+        for number in range(len(maker.order)):
+            making = maker.make(number)
+            try:
+                while True:
+                    next(making)
+            except StopIteration as end:
+                for section in end.value:
+                    file.append(section)
+        order = [i for sections in maker.order for i in sections]
+        sections = [file.read(order.index(i)).latents for i in range(len(order))]
+    return np.concatenate([state.start.latents, *sections]).astype(np.float32)
+
+
+def request(order):
+    return ClipRequest(prompt=PROMPT, order=order, seconds=SECTIONS * SECTION * 4 / 30)
+
+
+@pytest.mark.parametrize("shape", [(48, 80), (64, 64)])
+def test_live_sections_equal_the_vanilla_pipeline_to_the_bit(parts, shape):
+    model = tiny.framepack_of(parts, frame_shape=shape)
+    _, latents = lived(model)
+    assert np.array_equal(latents, theirs(parts, model, kind="vanilla", noises=noises(model, range(SECTIONS))))
+    assert np.abs(np.diff(latents, axis=0)).mean() > 0.1
+
+
+def test_planned_vanilla_sections_equal_live_ones(f1, tmp_path):
+    assert np.array_equal(made(tmp_path / "latents", f1, request("vanilla")), lived(f1)[1])
+
+
+@pytest.mark.parametrize("shape", [(48, 80), (64, 64)])
+def test_inverted_sections_equal_the_inverted_pipeline_to_the_bit(parts, tmp_path, shape):
+    model = tiny.framepack_of(parts, weights=I2V, frame_shape=shape)
+    backwards = noises(model, reversed(range(SECTIONS)))
+    latents = made(tmp_path / "latents", model, request("inverted"))
+    assert np.array_equal(latents, theirs(parts, model, kind="inverted_anti_drifting", noises=backwards))
+
+
+def test_a_batch_at_other_steps_and_prompt_lengths_equals_sessions_alone(f1):
+    """Also the second section, whose contexts differ."""
+    prompts = ["a cat", "rain falls slowly . camera moves forward"]
+    alone = [lived(f1, prompt=prompt, seed=i, sections=2)[1] for i, prompt in enumerate(prompts)]
+    worlds = [lived(f1, prompt=prompt, seed=i, sections=1)[0] for i, prompt in enumerate(prompts)]
+    jobs = [f1.begin([world.state], [still(f1)], [world.session._history()])[0] for world in worlds]
+    f1.advance(jobs[:1])
+    f1.advance(jobs)  # one is at its second step, one at its first
+    f1.advance(jobs[1:])
+    assert [job.steps_left for job in jobs] == [0, 0]
+    for section, latents in zip(f1.finish(jobs), alone, strict=True):
+        np.testing.assert_allclose(section.latents.astype(np.float32), latents[-SECTION:], rtol=0, atol=2e-3)
+    assert np.abs(alone[0] - alone[1]).mean() > 0.1
+
+
+def test_jobs_of_other_orders_share_a_turn_and_no_forward_pass(i2v):
+    """In one `advance` they come out as they do alone."""
+    plan = inverted(Schedule.parse(i2v.schedules["inverted"]), Clip(SECTIONS))
+    world, _ = lived(i2v, sections=0)
+    aim = Aim(next(plan), lambda sources: np.zeros((len(sources), *i2v.spec.latent_shape)), still(i2v), (PROMPT,))
+    jobs = [
+        i2v.begin_planned(world.state, aim),
+        *i2v.begin([world.state], [still(i2v)], [world.session._history()]),
+    ]
+    while jobs[1].steps_left:
+        i2v.advance(jobs)
+    assert np.array_equal(i2v.finish(jobs)[1].latents, lived(i2v, sections=1)[1][-SECTION:])
+    assert world.state.sections == 1  # the planned one is none of the session's
+
+
+@pytest.mark.parametrize("order", ["endpoint", "planned"])
+def test_orders_with_endpoints_make_whole_clips(i2v, tmp_path, order):
+    assert isinstance(i2v, PlannedModel)
+    check_order(request(order), i2v)
+    latents = made(tmp_path / "latents", i2v, request(order))
+    assert latents.shape == (1 + SECTIONS * SECTION, *i2v.spec.latent_shape)
+    assert not np.array_equal(latents, lived(i2v)[1])
+
+
+def test_the_solver_is_chosen(parts):
+    unipc, euler = (tiny.framepack_of(parts, solver=solver, steps=4) for solver in ("unipc", "euler"))
+    assert Options().solver == "unipc"
+    assert not np.array_equal(lived(unipc, sections=1)[1], lived(euler, sections=1)[1])
+
+
+def test_a_kernel_without_a_projection_is_refused(i2v, tmp_path):
+    with pytest.raises(KernelError, match=r"got \[\(8, 16, 16\)\]"):
+        made(tmp_path / "latents", i2v, ClipRequest(schedule="td_f1k1f8k8f4k4f2k2f1k1_g3", seconds=0.4))
+
+
+def test_an_operators_schedule_brings_its_kernels(parts):
+    model = tiny.framepack_of(parts, schedule="td_f1k1f8k8f4k4f2k2f1k1_g3")
+    assert np.isfinite(lived(model, sections=2)[1]).all()
+    assert model.schedules["endpoint"].endswith("_g3_x_f1k1")
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "said"),
+    [
+        ({"frame_shape": (48, 90)}, OptionsError, "multiples of 16"),
+        ({"steps": 0}, OptionsError, "at least 1"),
+        ({"schedule": "f16k4f2k2f1k1_g3"}, SlotsError, "one start frame"),
+        ({"schedule": "f1k1_x_g3_f1k1"}, SlotsError, "one start frame"),
+        ({"schedule": "tc_f1k1f16k4f2k2f1k1_g3"}, SlotsError, "deletes its tail"),
+        ({"schedule": "f1k1f16k4f2k2f1k1_g3+D"}, SlotsError, r"no \+D"),
+        ({"num_recalled": 4}, SlotsError, "fewer memories than the 4 groups of f16k4"),
+    ],
+)
+def test_options_that_cannot_be_followed_are_refused(parts, options, error, said):
+    with pytest.raises(error, match=said):
+        tiny.framepack_of(parts, **options)
+
+
+def test_guidance_is_an_input_of_the_network(parts, f1):
+    other = tiny.framepack_of(parts, guidance=5.0)
+    assert not np.array_equal(lived(f1, sections=1)[1], lived(other, sections=1)[1])
