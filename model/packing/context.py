@@ -21,6 +21,11 @@ class Context(NamedTuple):
     tokens: Tensor  # (b, m, D)
     rotation: Rotation  # (b, m + n, d): the context's, then the target's
 
+    @property
+    def layout(self) -> tuple[int, int]:
+        """Rows of one layout may be joined: each has positions of its own."""
+        return self.tokens.shape[1], self.rotation.cos.shape[1]
+
 
 def pack_context(packer: Packer, pieces: Sequence[Piece], *, target: Tensor, grid: Grid) -> Context:
     """The context of one row, coarse pieces first as in FramePack, for a target at indices `target` (1, S).
@@ -39,6 +44,6 @@ def pack_context(packer: Packer, pieces: Sequence[Piece], *, target: Tensor, gri
 
 
 def join_contexts(contexts: Sequence[Context]) -> Context:
-    """One batch of rows with equally many tokens."""
+    """One batch of rows of one layout."""
     tokens, rotations = zip(*contexts, strict=True)
     return Context(torch.cat(tokens), Rotation(*(torch.cat(parts) for parts in zip(*rotations, strict=True))))
