@@ -1,5 +1,6 @@
 """HunyuanVideo-FramePack in miniature, of random weights, and diffusers' own pipeline over the same modules."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -106,10 +107,12 @@ def parts(*, seed: int = 0, **changes: object) -> Parts:
     )
 
 
-def framepack_of(of: Parts, *, weights: Weights = F1, guidance: float = 10.0, **options: object) -> FramePack:
+def framepack_of(
+    of: Parts, *, weights: Weights = F1, guidance: float = 10.0, starts: Sequence[np.ndarray] = (), **options: object
+) -> FramePack:
     """Small and odd: latents of 6 x 10, sections of 3, two steps of Euler."""
     defaults = {"frame_shape": (48, 80), "schedule": "f1k1f16k4f2k2f1k1_g3", "steps": 2, "solver": "euler"}
-    return framepack(loaded(of), weights, Options(**defaults | options), guidance=guidance)
+    return framepack(loaded(of), weights, Options(**defaults | options), starts=starts, guidance=guidance)
 
 
 def loaded(of: Parts) -> HunyuanParts:
