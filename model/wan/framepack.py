@@ -101,16 +101,18 @@ class WanNetwork:
         if unknown := {piece.kernel for piece in pieces} - self._kernels:
             raise KernelError(f"expected kernels of {sorted(self._kernels)}, got {sorted(unknown)}")
         _, _, _, rows, columns = pieces[0].latents.shape
+        dtype = next(self.packer.parameters()).dtype  # float32 while it learns
         there = [
             Piece(
-                piece.latents.to(self.device, self._dtype),
+                piece.latents.to(self.device, dtype),
                 piece.indices.to(self.device),
                 piece.kernel,
                 None if piece.valid is None else piece.valid.to(self.device),
             )
             for piece in pieces
         ]
-        return pack_context(self.packer, there, target=target.to(self.device), grid=(rows, columns))
+        context = pack_context(self.packer, there, target=target.to(self.device), grid=(rows, columns))
+        return context._replace(tokens=context.tokens.to(self._dtype))
 
     def velocity(self, rows: Sequence[Row]) -> Tensor:
         assert all(row.cache is None for row in rows), "`wan` refuses to be played with step caches"

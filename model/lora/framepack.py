@@ -1,0 +1,101 @@
+"""Fine-tune any network of FramePack's kind on films: what it is shown at play time, it is shown here.
+
+B moments of films, C x h x w one latent, S latents of a section.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ..framepack.camera import Camera
+from ..framepack.network import Network, Row
+from ..framepack.slots import Slots
+from ..packing.schedule import Schedule
+from .films import FilmError, Moment, load_film, moment
+from .task import LoraTask
+
+
+@dataclass(frozen=True, slots=True)
+class FilmTraining:
+    """What is drawn for a step."""
+
+    schedule: Schedule
+    batch: int = 1
+    shift: float = 3.0  # of the noise levels towards noise
+    prompt: str = ""  # before the camera's phrases for what was pressed
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Student:
+    """A network and what of it learns, as `LoraTask` has it."""
+
+    network: Network
+    denoiser: nn.Module
+    linears: str
+    learned: Mapping[str, nn.Module]
+
+
+def film_task(
+    student: Student, films: Sequence[Path], training: FilmTraining, *, camera: Camera, seed: int = 0
+) -> LoraTask:
+    """Flow matching (arXiv 2210.02747) on sections of `films` after packed histories of every age.
+
+    Raises FilmError for films shorter than a start and a section, or with more controls than the camera has axes.
+    """
+    slots = Slots(training.schedule, num_recalled=0)
+    lengths = [len(load_film(path).latents) for path in films]
+    section = training.schedule.target
+    if min(lengths, default=0) <= section:
+        raise FilmError(f"expected films of more than {section} latents, got some of {min(lengths, default=0)}")
+
+    def loss(step: int) -> dict[str, Tensor]:
+        rng = np.random.default_rng((seed, step))
+        generator = torch.Generator().manual_seed(seed * 1_000_003 + step)
+        moments = draw(films, training, rng, length=min(lengths))
+        return {"loss": flow_loss(student.network, slots, moments, training, camera=camera, generator=generator)}
+
+    return LoraTask(student.denoiser, student.linears, loss, student.learned)
+
+
+def draw(films: Sequence[Path], training: FilmTraining, rng: np.random.Generator, *, length: int) -> list[Moment]:
+    """Moments of one age, so that their histories have one layout; `length` is the shortest film's, in latents."""
+    section, recent = training.schedule.target, sum(segment.frames for segment in training.schedule.recent)
+    first = int(rng.integers(1, length - section + 1))
+    chosen = [load_film(films[i]) for i in rng.integers(len(films), size=training.batch)]
+    return [moment(film, first=first, section=section, num_recent=recent) for film in chosen]
+
+
+def flow_loss(
+    network: Network,
+    slots: Slots,
+    moments: Sequence[Moment],
+    training: FilmTraining,
+    *,
+    camera: Camera,
+    generator: torch.Generator,
+) -> Tensor:
+    """Mean squared error of the velocity, at one noise level for each moment."""
+    clean = torch.from_numpy(np.stack([m.target for m in moments])).float().transpose(1, 2)
+    noise, even = torch.randn(clean.shape, generator=generator), torch.rand(len(moments), generator=generator)
+    sigma = training.shift * even / (1 + (training.shift - 1) * even)
+    level = sigma.view(-1, 1, 1, 1, 1)
+    noisy = ((1 - level) * clean + level * noise).to(network.device)
+    rows = []
+    for i, m in enumerate(moments):
+        prompt = camera.direct(training.prompt, _all_axes(m.controls, camera))
+        context = network.pack(slots.pieces(m.history), target=torch.tensor([slots.target]))
+        given = network.condition(((prompt, 1.0),), network.look(m.start))
+        rows.append(Row(noisy[i : i + 1], sigma[i], context, given, None))
+    return (network.velocity(rows) - (noise - clean).to(network.device)).square().mean()
+
+
+def _all_axes(controls: np.ndarray, camera: Camera) -> np.ndarray:
+    """Episodes that lack the camera's last axes never moved them."""
+    missing = len(camera.axes) - controls.shape[1]
+    if missing < 0:
+        raise FilmError(f"expected at most the camera's {len(camera.axes)} axes of control, got {controls.shape[1]}")
+    return np.pad(controls, ((0, 0), (0, missing)))
