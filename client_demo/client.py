@@ -73,7 +73,7 @@ class ServerError(Exception):
 
 
 class Client:
-    """One session over a WebSocket. `welcome`, `seating`, `status` and `recalled` hold the newest of each kind.
+    """One session over a WebSocket. `welcome`, `seating`, `status`, `recalled` and `progress` hold the newest of each.
 
     Frames are read by `frame` and `frames` only; whoever does not read for some seconds is disconnected.
     """
@@ -87,6 +87,7 @@ class Client:
         self.seating: Message = {}
         self.status: Message = {}
         self.recalled: Message = {}
+        self.progress: Message = {}
         self._socket: ClientConnection
         self._decode: Decoder
         self._resume = ""
@@ -181,7 +182,7 @@ class Client:
 
     async def _note(self, message: Message) -> Message:
         match message["t"]:
-            case "welcome" | "status" | "recalled" as name:
+            case "welcome" | "status" | "recalled" | "progress" as name:
                 setattr(self, name, message)
             case "seating":
                 self._sit(message)

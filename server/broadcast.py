@@ -14,6 +14,7 @@ from .feed import Mailbox, Produced, SessionEndedError
 from .handle import Handle
 from .mailbox import Messages, Pictures, Shot
 from .metrics import Metrics
+from .progress import Progress, message_of
 from .protocol import Error, Message, Recalled, Receipt, Status
 from .rate import RateControl
 
@@ -64,6 +65,7 @@ class Broadcast:
         self._wants_key = False
         self._key_at = self._told_at = float("-inf")
         self._told: Produced | None = None
+        self._told_progress: Progress | None = None
         self._ended: Error | None = None
         self._patience: asyncio.Timeout | None = None
 
@@ -211,6 +213,15 @@ class Broadcast:
             counted, began = self._num_frames, self._air.clock()
             await asyncio.sleep(STATUS_EVERY)
             self.tell(self._status((self._num_frames - counted) / (self._air.clock() - began)))
+            await self._tell_progress()
+
+    async def _tell_progress(self) -> None:
+        progress = self.handle.progress
+        if progress is None or progress is self._told_progress:
+            return
+        self._told_progress = progress
+        if self._watchers:
+            self.tell(await asyncio.get_running_loop().run_in_executor(self._air.executor, message_of, progress))
 
     def _status(self, fps: float) -> Status:
         handle = self.handle

@@ -228,6 +228,8 @@ class Engine:
         self._batch_size = len(lines)
         with self._timed("step"):
             self.model.advance([line.job for line in lines])
+        for line in lines:
+            line.note_step()
 
     def _finish(self, lines: Sequence[Line]) -> None:
         with self._timed("finish"):

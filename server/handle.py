@@ -11,6 +11,7 @@ import numpy as np
 from .feed import Mailbox, SessionEndedError
 from .line import Line
 from .link import Requests, SharedControls
+from .progress import Progress
 from .world import Opening, World
 
 MAX_SEED = 2**53
@@ -58,6 +59,11 @@ class Handle:
     @property
     def paused(self) -> bool:
         return self._line.paused
+
+    @property
+    def progress(self) -> Progress | None:
+        """How far the section in flight is, if it takes long."""
+        return self._line.progress
 
     @property
     def num_memories(self) -> int:

@@ -13,13 +13,14 @@ from .feed import Produced, SessionEndedError
 from .journal import Illustrated, Prompted
 from .link import Link
 from .pacing import Pacer
+from .progress import TELL_EVERY, DraftingModel, Progress
 from .world import World, advanced, num_frames
 
 MAX_STRIKES = 3  # failures of the model in a row that end a session
 
 
 class Line:
-    """Belongs to the engine's thread; others may read `paused`, `recalls`, `ended` and figures."""
+    """Belongs to the engine's thread; others may read `paused`, `recalls`, `ended`, `progress` and figures."""
 
     def __init__(self, link: Link, world: World, diary: Diary, *, clock: Callable[[], float], grace: float) -> None:
         """`grace` is for how many seconds it outlives its player."""
@@ -29,10 +30,12 @@ class Line:
         self.recalls = True
         self.ended: SessionEndedError | None = None
         self.job: Any = None
+        self.progress: Progress | None = None
         self.strikes = 0
         self.generate_ms = 0.0
         self._clock, self._grace = clock, grace
         self._applied: list[Applied] = []
+        self._tell_at = 0.0
         self._resting = True
         self.pacer = Pacer(frame_rate=spec.frame_rate, num_frames=num_frames(spec), now=clock())
 
@@ -52,8 +55,20 @@ class Line:
 
     def take_controls(self) -> np.ndarray:
         """Bind the newest controls to the next section: (frames, A). As late as possible."""
-        self._applied = self.link.controls.take(self._clock(), num_frames=num_frames(self.world.model.spec))
+        now = self._clock()
+        self._tell_at = now + TELL_EVERY
+        self._applied = self.link.controls.take(now, num_frames=num_frames(self.world.model.spec))
         return np.stack([applied.vector for applied in self._applied])
+
+    def note_step(self) -> None:
+        """After a denoise step of a section that takes long: let those who wait know how far it is."""
+        now, model = self._clock(), self.world.model
+        if now < self._tell_at or not self.job.steps_left:
+            return
+        draft = model.draft(self.job) if isinstance(model, DraftingModel) else None
+        num_steps = model.spec.num_steps
+        self.progress = Progress(self.world.next_frame, num_steps - self.job.steps_left, num_steps, draft)
+        self._tell_at = now + TELL_EVERY
 
     def show(self, section: Section, frames: np.ndarray) -> None:
         """Make a finished section the newest, write it down, and send its frames (n, H, W, 3) on their way."""
@@ -78,6 +93,7 @@ class Line:
         ]
         self.link.call(self.link.feed.release, list(zip(self.pacer.release(now), produced, strict=True)))
         self.job = None
+        self.progress = None
         self.strikes = 0
 
     def remember(self, frames: np.ndarray, *, thumbnail: Callable[[np.ndarray], bytes]) -> None:

@@ -178,6 +178,15 @@ class Recalled(Message, frozen=True):
     thumbnails: list[bytes]
 
 
+class Progress(Message, frozen=True):
+    """Once a second while a section is made that takes longer: how far it is, and a JPEG of what it comes to."""
+
+    frame: Annotated[int, msgspec.Meta(description="the section's first")]
+    step: Annotated[int, msgspec.Meta(description="done")]
+    num_steps: int
+    preview: bytes = b""
+
+
 class Pong(Message, frozen=True):
     """The answer to Ping."""
 
@@ -200,7 +209,7 @@ class Goaway(Message, frozen=True):
 
 
 FromClient = Hello | Input | Reset | Settings | Prompt | Claim | Yield | Ack | Ping
-FromServer = Welcome | Seating | Receipt | Frame | Status | Recalled | Pong | Error | Goaway
+FromServer = Welcome | Seating | Receipt | Frame | Status | Recalled | Progress | Pong | Error | Goaway
 
 _from_client: msgspec.msgpack.Decoder[FromClient] = msgspec.msgpack.Decoder(FromClient)
 _from_server: msgspec.msgpack.Decoder[FromServer] = msgspec.msgpack.Decoder(FromServer)

@@ -40,6 +40,7 @@ const connection = new Connection(request(), { transport: query.get("transport")
   },
   shown(receipt, time) {
     world.lastReceipt = receipt;
+    hud.endProgress(receipt.frame);
     latency.shown(receipt, time);
   },
 });
@@ -84,6 +85,7 @@ const hearing = {
     showPlace();
   },
   recalled: (recalled) => memories.show(recalled),
+  progress: (progress) => hud.showProgress(progress),
   error: ({ code, message }) => code.startsWith("input.") && hud.toast(message),
 };
 

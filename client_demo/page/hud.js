@@ -124,6 +124,29 @@ function label(tile, { id, score, why }) {
   tile.title = why;
 }
 
+let awaitedFrame = Infinity;
+let previewUrl = "";
+
+/** How far the next section is, and what it comes to: until its first frame is shown. */
+export function showProgress({ frame, step, num_steps, preview }) {
+  awaitedFrame = frame;
+  byId("progress-text").textContent = `step ${step} of ${num_steps}`;
+  Object.assign(byId("progress-bar"), { value: step, max: num_steps });
+  URL.revokeObjectURL(previewUrl);
+  previewUrl = preview.length ? URL.createObjectURL(new Blob([preview], { type: "image/jpeg" })) : "";
+  const image = byId("preview");
+  image.hidden = !previewUrl;
+  if (previewUrl) image.src = previewUrl;
+  byId("progress").classList.add("visible");
+}
+
+/** A frame is shown: perhaps the one that was waited for. */
+export function endProgress(frame) {
+  if (frame < awaitedFrame) return;
+  awaitedFrame = Infinity;
+  byId("progress").classList.remove("visible");
+}
+
 let toastTimer = 0;
 
 /** A short notice that goes by itself. */

@@ -10,6 +10,7 @@ const DEFAULTS = {
   seating: { resume: "", has_player: true, num_asking: 0, place: 0 },
   receipt: { rtp: 0 },
   status: { recall: true, paused: false },
+  progress: { preview: new Uint8Array() },
   error: { retry_after: 0 },
 };
 const AXIS_DEFAULTS = { keys: {}, pointer: null, pointer_gain: 0 };
