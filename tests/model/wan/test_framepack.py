@@ -11,7 +11,8 @@ from model.framepack.pictures import to_uint8
 from model.framepack.step_cache import TeaCache
 from model.packing.pack import KernelError, Piece
 from model.sampling import Euler, sigmas_of
-from model.wan.framepack import WanNetwork, kernels_of, latent_format
+from model.wan.framepack import kernels_of, latent_format, network_of
+from model.wan.guided import Guidance
 from model.world_model import History
 
 from . import tiny
@@ -52,7 +53,7 @@ def test_without_a_history_it_is_the_pipeline_of_plain_wan(parts, guidance, fram
     theirs = pipeline(**asked, **size, output_type="latent").frames
 
     options = tiny.wan_of(parts).options
-    network = WanNetwork(parts, kernels=kernels_of(options), guidance=guidance, negative="rain falls")
+    network = network_of(parts, kernels=kernels_of(options), guidance=Guidance(guidance, "rain falls"))
     given = network.condition((("a cat walks", 1.0),), None)
     context = network.pack([forget(2, noise.shape[-2:])], target=torch.arange(frames)[None])
     solver, noisy = Euler(sigmas_of(4, shift=3.0)), noise

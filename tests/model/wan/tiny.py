@@ -9,6 +9,7 @@ from transformers import PreTrainedTokenizerFast, UMT5Config, UMT5EncoderModel
 from model.framepack.options import Options
 from model.framepack.world import FramePack
 from model.wan.framepack import Parts, wan
+from model.wan.guided import Guidance
 from model.wan.text import TextEncoder
 
 WORDS = "a cat walks through the garden camera pans moves to right left forward backward . slowly rain falls & fish"
@@ -60,7 +61,7 @@ def parts(*, seed: int = 0, **changes: object) -> Parts:
 def wan_of(of: Parts, *, guidance: float = 5.0, **options: object) -> FramePack:
     """Small and odd: latents of 6 x 10, sections of 3, two steps of Euler."""
     defaults = {"frame_shape": (48, 80), "schedule": "f1k1f16k4f2k2f1k1_g3", "steps": 2, "solver": "euler"}
-    return wan(of, Options(**defaults | options), guidance=guidance, negative="rain falls")
+    return wan(of, Options(**defaults | options), guidance=Guidance(guidance, "rain falls"))
 
 
 def image(shape: tuple[int, int] = (48, 80), *, seed: int = 0) -> np.ndarray:
