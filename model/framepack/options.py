@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ..clips.request import Order
-from ..packing.schedule import Schedule
+from ..packing.schedule import Kernel, Schedule
 from ..world_model import ModelSpec
 from .camera import Camera
 from .pictures import LatentFormat
@@ -46,6 +46,12 @@ class Options:
             raise OptionsError(f"expected frames of multiples of 16 pixels, got {self.frame_shape}")
         if min(self.steps, self.prompt_sections, self.max_batch) < 1:
             raise OptionsError(f"expected steps, prompt_sections and max_batch of at least 1, got {self}")
+
+
+def kernels_of(weights: Weights, options: Options) -> set[Kernel]:
+    """What a network must have projections for: all orders' kernels, and those of the operator's own schedule."""
+    schedules = [Schedule.parse(name) for name in (*weights.schedules.values(), options.schedule) if name]
+    return {segment.kernel for schedule in schedules for segment in schedule.past + schedule.future}
 
 
 def spec_of(weights: Weights, options: Options, schedule: Schedule, form: LatentFormat, camera: Camera) -> ModelSpec:

@@ -28,7 +28,7 @@ KEPT_TEXTS = 64  # encoded prompts that are kept: 2 MB each at full size
 
 
 class Text(NamedTuple):
-    """An encoded prompt."""
+    """An encoded prompt, on the CPU."""
 
     tokens: Tensor  # (L, text width), zero from `length` on
     length: int
@@ -53,7 +53,7 @@ class TextEncoder:
     def __call__(self, prompt: str) -> Text:
         if prompt not in self._texts:
             tokens, length = self._read(prompt)
-            self._texts[prompt] = Text(tokens, length, self._summarise(prompt))
+            self._texts[prompt] = Text(tokens.cpu(), length, self._summarise(prompt).cpu())
             if len(self._texts) > KEPT_TEXTS:
                 self._texts.popitem(last=False)
         self._texts.move_to_end(prompt)

@@ -15,28 +15,29 @@ from torch import Tensor
 
 from ..framepack.camera import Camera, load_camera
 from ..framepack.network import Row
-from ..framepack.options import Options, Weights
+from ..framepack.options import Options, Weights, kernels_of
 from ..framepack.pictures import LatentFormat, Pictures
 from ..framepack.wording import Mix
 from ..framepack.world import FramePack
 from ..packing.pack import KernelError, Piece
-from ..packing.schedule import Kernel, Schedule
+from ..packing.schedule import Kernel
 from .conditions import ImageEncoder, TextEncoder, mixed
 from .network import Context, Denoiser, Given, join_contexts, join_given, pack, packer_of
 
 GUIDANCE = 10.0  # of the distilled kind: an input of the network, at no cost
 
-F1 = Weights(
-    "framepack-f1",
+F1 = Weights("framepack-f1", MappingProxyType({"vanilla": "td_f1k1f16k4f2k2f1k1_g9"}))
+I2V = Weights(
+    "framepack-i2v",
     MappingProxyType(
         {
+            "inverted": "f1k1_x_g9_f1k1f2k2f16k4_td",  # what it was trained for; it may be asked for the others
             "vanilla": "td_f1k1f16k4f2k2f1k1_g9",
             "endpoint": "td_f1k1f16k4f2k2f1k1_g9_x_f1k1",
             "planned": "td_f1k1f16k4f2k2f1k1_g9_x_f1k1",
         }
     ),
 )
-I2V = Weights("framepack-i2v", MappingProxyType({**F1.schedules, "inverted": "f1k1_x_g9_f1k1f2k2f16k4_td"}))
 
 
 class Parts(NamedTuple):
@@ -104,15 +105,12 @@ def framepack(
     starts: Sequence[np.ndarray] = (),
     guidance: float = GUIDANCE,
 ) -> FramePack:
-    """A model of `weights` F1 or I2V. I2V was trained for the inverted order; the others are asked of it untrained.
+    """A model of `weights` F1 or I2V, to play or to make clips.
 
     `camera` are the shipped phrases by default; `starts` as `FramePack` takes them. Raises NotFramePackError,
     OptionsError, SlotsError or ScheduleError.
     """
-    names = [*weights.schedules.values(), *filter(None, [options.schedule])]
-    schedules = [Schedule.parse(name) for name in names]
-    kernels = {segment.kernel for schedule in schedules for segment in schedule.past + schedule.future}
-    network = HunyuanNetwork(parts, kernels=kernels, guidance=guidance)
+    network = HunyuanNetwork(parts, kernels=kernels_of(weights, options), guidance=guidance)
     pictures = Pictures(parts.vae, latent_format(parts.vae), device=parts.device)
     return FramePack(network, pictures, weights, options=options, camera=camera or load_camera(), starts=starts)
 

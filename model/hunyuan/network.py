@@ -5,7 +5,6 @@ tokens, L text tokens, N = m + n, D the model's width, d one head's. The order o
 image, text, as in the released models.
 """
 
-import math
 from collections.abc import Hashable, Iterable, Sequence
 from typing import Any, NamedTuple
 
@@ -14,8 +13,9 @@ from diffusers.models.transformers.transformer_hunyuan_video_framepack import Hu
 from torch import Tensor, nn
 
 from ..framepack.step_cache import StepCache
+from ..packing.context import pack_context
 from ..packing.pack import Packer, Piece
-from ..packing.rope import Rope, Rotation, phases
+from ..packing.rope import Rope, Rotation
 from ..packing.schedule import Kernel
 
 
@@ -34,7 +34,7 @@ class Given(NamedTuple):
 
 
 class Context(NamedTuple):
-    """The packed history of each row. All rows have one layout, and so one rotation."""
+    """The packed history of each row. All rows have one layout, since diffusers' blocks take one rotation for all."""
 
     tokens: Tensor  # (B, m, D)
     rotation: Rotation  # (N, d): the context's, then the target's
@@ -142,14 +142,11 @@ def packer_of(transformer: HunyuanVideoFramepackTransformer3DModel, *, kernels: 
 
 
 def pack(packer: Packer, pieces: Sequence[Piece], *, target: Tensor) -> Context:
-    """The context of one row, with a target at indices `target` (1, S); coarse pieces first, as in FramePack."""
-    pieces = sorted(pieces, key=lambda piece: -math.prod(piece.kernel))
-    (_, _, _, h, w), (_, patch_h, patch_w) = pieces[0].latents.shape, packer.base
-    packed = packer(pieces)
-    aim = phases(packer.rope, target, grid=(h // patch_h, w // patch_w))
-    cos, sin = (torch.cat(parts, dim=1)[0] for parts in zip(packed.rotation, aim, strict=True))
+    """The context of rows of one layout, with a target at indices `target` (1, S); empty slots hold zeros."""
+    rows, columns = pieces[0].latents.shape[-2:]
+    tokens, rotation = pack_context(packer, pieces, target=target, grid=(rows, columns))
     layout = tuple((piece.kernel, tuple(piece.indices[0].tolist())) for piece in pieces), tuple(target[0].tolist())
-    return Context(packed.tokens, Rotation(cos, sin), layout)
+    return Context(tokens, Rotation(rotation.cos[0], rotation.sin[0]), layout)
 
 
 def join_contexts(contexts: Sequence[Context]) -> Context:

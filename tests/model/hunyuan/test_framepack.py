@@ -10,7 +10,7 @@ from model.clips.latents import LatentFile
 from model.clips.planned import Aim, PlannedMaker, PlannedModel, Stage, check_order
 from model.clips.request import ClipRequest
 from model.clips.timeline import Timeline
-from model.drift.orders import Clip, inverted
+from model.drift.orders import Clip, OrderError, inverted
 from model.framepack.options import Options, OptionsError
 from model.framepack.slots import SlotsError
 from model.hunyuan.framepack import I2V
@@ -172,8 +172,14 @@ def test_a_kernel_without_a_projection_is_refused(i2v, tmp_path):
         made(tmp_path / "latents", i2v, ClipRequest(schedule="td_f1k1f8k8f4k4f2k2f1k1_g3", seconds=0.4))
 
 
+def test_f1_is_asked_for_nothing_that_it_was_not_trained_for(f1):
+    for order in ("inverted", "endpoint", "planned"):
+        with pytest.raises(OrderError, match="the order vanilla, which framepack-f1 can follow"):
+            check_order(request(order), f1)
+
+
 def test_an_operators_schedule_brings_its_kernels(parts):
-    model = tiny.framepack_of(parts, schedule="td_f1k1f8k8f4k4f2k2f1k1_g3")
+    model = tiny.framepack_of(parts, weights=I2V, schedule="td_f1k1f8k8f4k4f2k2f1k1_g3")
     assert np.isfinite(lived(model, sections=2)[1]).all()
     assert model.schedules["endpoint"].endswith("_g3_x_f1k1")
 

@@ -96,6 +96,15 @@ def test_the_velocity_equals_diffusers_to_the_bit(parts, ours, order, grid, leng
 
 
 @torch.no_grad()
+@pytest.mark.parametrize("order", ["f1", "inverted"])
+def test_heads_of_the_real_shape_too(order):
+    parts = tiny.parts(attention_head_dim=128, rope_axes_dim=(16, 56, 56))
+    rows = Rows(order, grid=(6, 10), lengths=(5,))
+    ours = Denoiser(parts.transformer), packer_of(parts.transformer, kernels=KERNELS.values())
+    assert torch.equal(rows.ours(*ours), rows.theirs(parts.transformer))
+
+
+@torch.no_grad()
 @pytest.mark.parametrize("lengths", [(3, 8), (8, 1), (5, 2, 4)], ids=str)
 def test_rows_at_other_steps_with_prompts_of_other_lengths_equal_rows_alone(parts, ours, lengths):
     rows = Rows(lengths=lengths)
