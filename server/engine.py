@@ -37,7 +37,7 @@ class EngineConfig:
     """How many, how long, how much."""
 
     max_sessions: int = 16
-    least_rate: float = 0.5  # share of the model's frame rate below which no more sessions are taken in
+    least_rate: float = 0.5  # share of what one session would have alone, below which no more are taken in
     player_grace: float = 60.0  # seconds that a session outlives its player
     capacity: int = 4096  # latents that each session's memory holds
     diary: DiaryConfig = DiaryConfig()
@@ -300,8 +300,8 @@ class Engine:
             raise BusyError("server.leaving", "the server is leaving", retry_after=RETRY_AFTER)
         self._let_go()
         spec, attended = self.model.spec, self._num_attended()
-        sections_per_second = (attended + 1) * spec.frame_rate / num_frames(spec)
-        is_crowded = attended > 0 and sections_per_second * self._section_seconds * self.config.least_rate > 1.0
+        load = min(1.0, self._section_seconds * spec.frame_rate / num_frames(spec))  # slow models are shared too
+        is_crowded = attended > 0 and (attended + 1) * load * self.config.least_rate > 1.0
         if is_crowded or len(self._lines) >= self.config.max_sessions:
             self._num_refused += 1
             gone = [line.abandoned_at - self.clock() for line in self._lines.values() if line.abandoned_at is not None]

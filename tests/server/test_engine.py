@@ -258,6 +258,16 @@ async def test_no_more_sessions_than_the_model_can_play_at_speed() -> None:
         await engine.open()
 
 
+async def test_a_model_slower_than_its_frame_rate_is_shared_by_halves() -> None:
+    async with running(SlowModel(step_seconds=0.05, max_batch=2)) as engine:
+        await player(engine)
+        await until(lambda: engine.stats().num_sections > 3)
+        await player(engine)
+        await until(lambda: engine.stats().batch_size == 2)
+        with pytest.raises(BusyError, match="got 2 sessions, 2 of them at play"):
+            await engine.open()
+
+
 @pytest.mark.parametrize("stage", ["advance", "finish", "numbers", "decode"])
 async def test_a_failure_of_the_model_costs_the_section_in_flight_only(
     stage: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
