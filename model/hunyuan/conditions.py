@@ -49,7 +49,7 @@ class TextEncoder:
         self._llama, self._clip, self._device = llama, clip, device
         self._texts: OrderedDict[str, Text] = OrderedDict()
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def __call__(self, prompt: str) -> Text:
         if prompt not in self._texts:
             tokens, length = self._read(prompt)
@@ -87,7 +87,7 @@ class ImageEncoder:
     def __init__(self, siglip: nn.Module, processor: Any, *, device: torch.device | str = "cpu") -> None:
         self._siglip, self._processor, self._device = siglip, processor, device
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def __call__(self, frame: np.ndarray) -> Tensor:
         """(k, image width) of a frame (H, W, 3) uint8."""
         inputs = self._processor(images=frame, return_tensors="pt")
