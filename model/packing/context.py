@@ -32,8 +32,7 @@ def pack_context(packer: Packer, pieces: Sequence[Piece], *, target: Tensor, gri
 
     `grid` is (h, w) of the latents. Tokens without any valid frame are left out.
     """
-    _, patch_h, patch_w = packer.base
-    aim = phases(packer.rope, target, grid=(grid[0] // patch_h, grid[1] // patch_w))
+    aim = _aim(packer, target, grid)
     if not pieces:
         weight = next(iter(packer.parameters()))
         return Context(weight.new_zeros(1, 0, weight.shape[0]), aim)
@@ -43,7 +42,19 @@ def pack_context(packer: Packer, pieces: Sequence[Piece], *, target: Tensor, gri
     return Context(packed.tokens[:, kept], Rotation(cos, sin))
 
 
+def retarget(context: Context, packer: Packer, *, target: Tensor, grid: Grid) -> Context:
+    """The same history before a target of another size."""
+    m, aim = context.tokens.shape[1], _aim(packer, target, grid)
+    parts = zip(context.rotation, aim, strict=True)
+    return context._replace(rotation=Rotation(*(torch.cat([own[:, :m], its], dim=1) for own, its in parts)))
+
+
 def join_contexts(contexts: Sequence[Context]) -> Context:
     """One batch of rows of one layout."""
     tokens, rotations = zip(*contexts, strict=True)
     return Context(torch.cat(tokens), Rotation(*(torch.cat(parts) for parts in zip(*rotations, strict=True))))
+
+
+def _aim(packer: Packer, target: Tensor, grid: Grid) -> Rotation:
+    _, patch_h, patch_w = packer.base
+    return phases(packer.rope, target, grid=(grid[0] // patch_h, grid[1] // patch_w))

@@ -13,9 +13,9 @@ from torch import Tensor, nn
 
 from ..framepack.network import Row
 from ..framepack.wording import Mix
-from ..packing.context import Context, join_contexts, pack_context
+from ..packing.context import Context, join_contexts, pack_context, retarget
 from ..packing.pack import KernelError, Packer, Piece
-from ..packing.schedule import Kernel
+from ..packing.schedule import Grid, Kernel
 from .text import TextEncoder
 
 NEGATIVE = (
@@ -92,6 +92,10 @@ class GuidedNetwork:
         ]
         context = pack_context(self.packer, there, target=target.to(self.device), grid=(rows, columns))
         return context._replace(tokens=context.tokens.to(self._dtype))
+
+    def retarget(self, context: Context, *, target: Tensor, grid: Grid) -> Context:
+        """A context whose target is now one of latents of `grid` (h, w)."""
+        return retarget(context, self.packer, target=target.to(self.device), grid=grid)
 
     def velocity(self, rows: Sequence[Row]) -> Tensor:
         assert all(row.cache is None for row in rows), "a step cache watches one pass, and guidance makes two"

@@ -1,7 +1,16 @@
 """Helios in miniature, of random weights."""
 
+import warnings
+
 import torch
-from diffusers import HeliosTransformer3DModel
+from diffusers import HeliosScheduler, HeliosTransformer3DModel
+
+from model.helios.course import Plan
+from model.helios.parts import Parts, helios
+from model.helios.world import Helios, HeliosOptions
+from model.wan.guided import Guidance
+from model.wan.text import TextEncoder
+from tests.model.wan import tiny as wan
 
 TRANSFORMER = {
     "num_attention_heads": 2,
@@ -19,3 +28,20 @@ TRANSFORMER = {
 def transformer(*, seed: int = 0, **changes: object) -> HeliosTransformer3DModel:
     torch.manual_seed(seed)
     return HeliosTransformer3DModel(**TRANSFORMER | changes).eval()
+
+
+def scheduler(**changes: object) -> HeliosScheduler:
+    with warnings.catch_warnings(action="ignore", category=DeprecationWarning):  # of numpy, about diffusers
+        return HeliosScheduler(**{"stages": 1, "use_dynamic_shifting": True} | changes)
+
+
+def parts(*, seed: int = 0, **changes: object) -> Parts:
+    """Random weights; `changes` are to the transformer's configuration."""
+    own, texts = wan.parts(seed=seed), TextEncoder(wan.text_encoder(seed=seed), wan.tokenizer())
+    return Parts(transformer(seed=seed, **changes), own.vae, texts, own.device)
+
+
+def helios_of(of: Parts, plan: Plan, *, guidance: float = 5.0, **options: object) -> Helios:
+    """Small and odd: latents of 6 x 10, chunks of 3."""
+    defaults = {"frame_shape": (48, 80), "schedule": "td_f1k1f16k4f2k2f1k1_g3"}
+    return helios(of, plan, HeliosOptions(**defaults | options), guidance=Guidance(guidance, "rain falls"))

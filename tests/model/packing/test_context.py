@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from model.packing.context import join_contexts, pack_context
+from model.packing.context import join_contexts, pack_context, retarget
 from model.packing.pack import Packer, Piece
 from model.packing.rope import Rope, phases
 
@@ -51,3 +51,13 @@ def test_rows_join_with_indices_of_their_own():
     nothing = pack_context(mine, [], target=TARGET, grid=(4, 4))
     assert nothing.tokens.shape == (1, 0, 8)
     assert torch.equal(nothing.rotation.cos, phases(ROPE, TARGET, grid=(2, 2)).cos)
+
+
+def test_the_same_history_stands_before_a_target_of_another_size():
+    mine, pieces = packer(), [piece((1, 2, 2), [19])]
+    large = pack_context(mine, pieces, target=TARGET, grid=(4, 4))
+    small = retarget(large, mine, target=TARGET, grid=(2, 2))
+    assert small.layout == (4, 4 + 2)
+    assert small.tokens is large.tokens
+    assert torch.equal(small.rotation.cos[:, :4], large.rotation.cos[:, :4])
+    assert torch.equal(small.rotation.sin[:, 4:], phases(ROPE, TARGET, grid=(1, 1)).sin)

@@ -1,0 +1,236 @@
+"""`helios`: what diffusers' pipelines make, played without end, many sessions in one forward pass.
+
+C x h x w one latent, S latents of a chunk, which is one section and one latent of the server's.
+"""
+
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..clips.footage import fit
+from ..drift.soft_append import num_frames
+from ..framepack.camera import Camera
+from ..framepack.network import Row
+from ..framepack.options import FEATURE_GRID, OptionsError
+from ..framepack.pictures import Pictures, to_uint8
+from ..framepack.wording import Mix, Wording
+from ..packing.context import Context
+from ..packing.schedule import Schedule
+from ..wan.guided import GuidedNetwork
+from ..world_model import History, ModelSpec, Section
+from .chunks import ChunkSlots, from_chunk, to_chunk
+from .course import Course, Plan
+
+FRAME_RATE = 24.0
+SCHEDULE = "td_f1k1f16k4f2k2f1k1_g9"
+START_NOISE = (0.111, 0.135)  # on a start image: Helios was trained to go on from what is not perfect
+
+
+@dataclass(frozen=True, slots=True)
+class HeliosOptions:
+    """How Helios is played. Frames are multiples of 16 pixels."""
+
+    frame_shape: tuple[int, int] = (384, 640)
+    schedule: str = SCHEDULE  # with other sections than g9 the weights do what they can
+    prompt_sections: int = 2  # that a new prompt takes to fade in; 1 is at once
+    max_batch: int = 2
+
+    def __post_init__(self) -> None:
+        if any(size < 16 or size % 16 for size in self.frame_shape):
+            raise OptionsError(f"expected frames of multiples of 16 pixels, got {self.frame_shape}")
+        if min(self.prompt_sections, self.max_batch) < 1:
+            raise OptionsError(f"expected prompt_sections and max_batch of at least 1, got {self}")
+
+
+@dataclass(slots=True)
+class HeliosState:
+    """A session's own memory: how its world began, and what is said of it."""
+
+    start: Section
+    seed: int
+    opening: str  # the prompt that it began with
+    wording: Wording
+    first: Tensor | None = None  # (C, 1, h, w), pinned; None while a world of words has no chunk
+    before: Tensor | None = None  # (C, 1, h, w): what a start image leaves before the first chunk
+    sections: int = 0
+
+
+@dataclass(slots=True)
+class HeliosJob:
+    """A chunk being sampled."""
+
+    state: HeliosState
+    wording: Wording | None  # as it was when the chunk began, None for the first one of a world of words
+    context: Context
+    given: Any
+    noisy: Tensor  # (1, C, S, h, w) float32, smaller at first if a pyramid is climbed
+    course: Course
+
+    @property
+    def steps_left(self) -> int:
+        return self.course.steps_left
+
+
+class Helios:
+    """WorldModel. A world begins with an image, or with words: its first chunk is then made of the opening prompt."""
+
+    def __init__(
+        self, network: GuidedNetwork, pictures: Pictures, plan: Plan, *, options: HeliosOptions, camera: Camera
+    ) -> None:
+        """Raises SlotsError or ScheduleError for a schedule that cannot be played."""
+        self.network, self.pictures, self.plan = network, pictures, plan
+        self.options, self.camera = options, camera
+        schedule, form = Schedule.parse(options.schedule), pictures.form
+        self._slots, self._section = ChunkSlots(schedule), schedule.target
+        self._grid = options.frame_shape[0] // form.spatial_ratio, options.frame_shape[1] // form.spatial_ratio
+        self._tokens = schedule.target_tokens(self._grid)
+        self.spec = ModelSpec(
+            name="helios",
+            frame_shape=options.frame_shape,
+            frame_rate=FRAME_RATE,
+            latent_shape=(form.channels, self._section * self._grid[0], self._grid[1]),
+            section_latents=1,
+            frames_per_latent=num_frames(self._section, ratio=form.temporal_ratio),
+            schedule=str(schedule),
+            context_tokens=schedule.context_tokens(self._grid),
+            num_recalled=0,
+            num_recent=self._slots.num_chunks,
+            num_steps=plan.num_steps,
+            feature_size=form.channels * FEATURE_GRID**2,
+            controls=camera.schema,
+            max_batch=options.max_batch,
+            accepts_prompt=True,
+        )
+
+    @torch.inference_mode()
+    def open(self, *, image: np.ndarray | None = None, prompt: str = "", seed: int = 0) -> HeliosState:
+        if image is None:
+            return HeliosState(_section(np.zeros(self.spec.latent_shape, np.float16)), seed, prompt, Wording(prompt))
+        still = self.pictures.encode_video(self._still(fit(image, shape=self.spec.frame_shape))).transpose(0, 1).cpu()
+        random = generator_of(seed, 0)
+        first, before = (_noised(latent, random) for latent in (still[:, :1], still[:, -1:]))
+        return HeliosState(_section(to_chunk(still)), seed, prompt, Wording(prompt), first, before)
+
+    @torch.inference_mode()
+    def resume(self, state: HeliosState, latents: np.ndarray, poses: np.ndarray, *, num_sections: int) -> None:  # noqa: ARG002 - no poses
+        if num_sections and state.first is None:
+            is_there = num_sections <= len(latents)
+            chunk = latents[-num_sections] if is_there else self._first_chunk(state)
+            state.first = from_chunk(chunk, section=self._section)[:, :1]
+        state.sections, state.wording = num_sections, state.wording.settled()
+
+    def set_prompt(self, state: HeliosState, prompt: str) -> None:
+        state.wording = state.wording.change(prompt, fade=self.options.prompt_sections)
+
+    def expected_poses(self, state: HeliosState, controls: np.ndarray) -> np.ndarray:  # noqa: ARG002 - it keeps none
+        return np.zeros((len(controls), 3), np.float32)
+
+    @torch.inference_mode()
+    def begin(
+        self, states: Sequence[HeliosState], controls: Sequence[np.ndarray], histories: Sequence[History]
+    ) -> list[HeliosJob]:
+        return [self._begin(*row) for row in zip(states, controls, histories, strict=True)]
+
+    @torch.inference_mode()
+    def advance(self, jobs: Sequence[HeliosJob]) -> None:
+        alike: dict[Hashable, list[HeliosJob]] = {}
+        for job in jobs:
+            if job.steps_left:
+                alike.setdefault(job.context.layout, []).append(job)
+        for batch in alike.values():
+            rows = [Row(job.noisy, job.course.sigma, job.context, job.given, None) for job in batch]
+            for job, velocity in zip(batch, self.network.velocity(rows).split(1), strict=True):
+                self._step(job, velocity)
+
+    def finish(self, jobs: Sequence[HeliosJob]) -> list[Section]:
+        chunks = [to_chunk(job.noisy[0]) for job in jobs]
+        for job, chunk in zip(jobs, chunks, strict=True):
+            state = job.state
+            state.sections += 1
+            if state.first is None:
+                state.first = from_chunk(chunk, section=self._section)[:, :1]
+            if state.wording is job.wording:  # else it has been changed since, and begins with the next chunk
+                state.wording = job.wording.next()
+        return [_section(chunk) for chunk in chunks]
+
+    @torch.inference_mode()
+    def decode(self, states: Sequence[HeliosState], sections: Sequence[Section]) -> list[np.ndarray]:  # noqa: ARG002 - a chunk stands alone
+        films = (from_chunk(section.latents[0], section=self._section) for section in sections)
+        return [to_uint8(self.pictures.decode(film)) for film in films]
+
+    def encode(self, frames: np.ndarray) -> np.ndarray:
+        """A chunk (C, S h, w) of each frame, standing still."""
+        return np.stack([to_chunk(self.pictures.encode_video(self._still(frame)).transpose(0, 1)) for frame in frames])
+
+    def features(self, latents: np.ndarray) -> np.ndarray:
+        """What each chunk ends with."""
+        newest = torch.stack([from_chunk(chunk, section=self._section)[:, -1] for chunk in latents])
+        pooled = torch.nn.functional.adaptive_avg_pool2d(newest, FEATURE_GRID).flatten(1)
+        return torch.nn.functional.normalize(pooled + 1e-6, dim=1).numpy()  # the start of a world of words is zero
+
+    def _still(self, frame: np.ndarray) -> np.ndarray:
+        return np.repeat(frame[None], self.spec.frames_per_latent, axis=0)
+
+    def _begin(self, state: HeliosState, controls: np.ndarray, history: History) -> HeliosJob:
+        if state.first is None:
+            return self._first_job(state)
+        mix = tuple((self.camera.direct(prompt, controls), share) for prompt, share in state.wording.mix)
+        return self._job(state, history, mix=mix, wording=state.wording)
+
+    def _first_job(self, state: HeliosState) -> HeliosJob:
+        """It follows from how the world was opened alone, so that it can be made again."""
+        nothing = History(
+            latents=np.zeros((1, *self.spec.latent_shape), np.float16),
+            indices=np.zeros(1, np.int64),
+            poses=np.zeros((1, 3), np.float32),
+            valid=np.zeros(1, bool),
+        )
+        return self._job(state, nothing, mix=((state.opening, 1.0),), wording=None)
+
+    def _first_chunk(self, state: HeliosState) -> np.ndarray:
+        job = self._first_job(state)
+        while job.steps_left:
+            self.advance([job])
+        return to_chunk(job.noisy[0])
+
+    def _job(self, state: HeliosState, history: History, *, mix: Mix, wording: Wording | None) -> HeliosJob:
+        pieces = self._slots.pieces(history, first=state.first, before=state.before)
+        context = self.network.pack(pieces, target=torch.tensor([self._slots.target]))
+        random = generator_of(state.seed, state.sections + 1)
+        noise = torch.randn(1, self.spec.latent_shape[0], self._section, *self._grid, generator=random)
+        course = self.plan.course(random, tokens=self._tokens, is_first=state.sections == 0)
+        given = self.network.condition(mix, None)
+        job = HeliosJob(state, wording, context, given, noise, course)
+        self._resize(job, course.begin(noise.to(self.network.device)))
+        return job
+
+    def _step(self, job: HeliosJob, velocity: Tensor) -> None:
+        self._resize(job, job.course.step(job.noisy, velocity))
+
+    def _resize(self, job: HeliosJob, noisy: Tensor) -> None:
+        """Go on with `noisy`, whose tokens stand elsewhere if its size is new."""
+        if noisy.shape != job.noisy.shape:
+            target, rows, columns = torch.tensor([self._slots.target]), *noisy.shape[-2:]
+            job.context = self.network.retarget(job.context, target=target, grid=(rows, columns))
+        job.noisy = noisy
+
+
+def generator_of(seed: int, index: int) -> torch.Generator:
+    """Of all noise of the chunk `index` of a session, 0 of its start."""
+    return torch.Generator().manual_seed((seed * 1_000_003 + index) % 2**63)
+
+
+def _noised(latent: Tensor, random: torch.Generator) -> Tensor:
+    """A start latent (C, 1, h, w) between clean and noise, in the order that diffusers draws both."""
+    low, high = START_NOISE
+    sigma = torch.rand(1, generator=random) * (high - low) + low
+    noise = torch.randn(1, *latent.shape, generator=random)[0]
+    return sigma * noise + (1 - sigma) * latent
+
+
+def _section(chunk: np.ndarray) -> Section:
+    return Section(chunk[None], np.zeros((1, 3), np.float32))
