@@ -1,17 +1,25 @@
 """The command line: the one file that reads arguments and environment. Commands import what they need when they run."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.progress import track
 
+from . import queue_commands, world_commands
+from .queue_commands import Clips, clip_errors
+
+if TYPE_CHECKING:
+    from .serve import ServeConfig
+
 app = typer.Typer(no_args_is_help=True, add_completion=False)
+app.add_typer(queue_commands.app, name="clips")
+app.add_typer(world_commands.app, name="worlds")
 
 
 def _show_version(wanted: bool) -> None:
@@ -39,47 +47,139 @@ def _extra(name: str) -> Iterator[None]:
         raise typer.Exit(1) from missing
 
 
-@app.command()
-def play(
-    host: Annotated[str, typer.Option(help="Address to listen on; other than loopback needs a token.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65_535, help="0 takes any free port.")] = 8000,
-    model: Annotated[str, typer.Option(help="A model by its entry point in `rewander.models`.")] = "rooms",
-    token: Annotated[str, typer.Option(envvar="REWANDER_TOKEN", help="Whoever has it may come in.")] = "",
-    jwt_secret: Annotated[str, typer.Option(envvar="REWANDER_JWT_SECRET", help="Signs tokens for one role.")] = "",
-    origin: Annotated[list[str] | None, typer.Option(help="A page elsewhere that may connect; repeatable.")] = None,
-    worlds: Annotated[Path | None, typer.Option(help="Keep worlds in this folder, to resume after a crash.")] = None,
-    sessions: Annotated[int, typer.Option(min=1, help="Players at once.")] = 16,
-    upscale: Annotated[int, typer.Option(min=0, max=4, help="Enlarge H.264 pictures; 0 chooses.")] = 0,
-    certificate: Annotated[Path | None, typer.Option(help="PEM file; with --key it makes HTTPS.")] = None,
-    key: Annotated[Path | None, typer.Option(help="PEM file of the certificate's key.")] = None,
-    browser: Annotated[bool, typer.Option(help="Open the page.")] = True,
-) -> None:
-    """Serve a world to play: the page, WebRTC and WebSocket on one port."""
-    from .auth import AuthConfig, ExposedError
-    from .diary import DiaryConfig
-    from .encode import EncodeConfig
-    from .engine import EngineConfig
-    from .serve import ServeConfig, UnknownModelError, run, show_page
+Host = Annotated[str, typer.Option(help="Address to listen on; other than loopback needs a token.")]
+Port = Annotated[int, typer.Option(min=0, max=65_535, help="0 takes any free port.")]
+Certificate = Annotated[Path | None, typer.Option(help="PEM file; with --key it makes HTTPS.")]
+Key = Annotated[Path | None, typer.Option(help="PEM file of the certificate's key.")]
+Token = Annotated[str, typer.Option(envvar="REWANDER_TOKEN", help="Whoever has it may come in.")]
+Secret = Annotated[str, typer.Option(envvar="REWANDER_JWT_SECRET", help="Signs tokens for one role.")]
+Origins = Annotated[list[str] | None, typer.Option(help="A page elsewhere that may connect; repeatable.")]
+Stun = Annotated[list[str] | None, typer.Option(help="A STUN server, as stun:host:port; repeatable.")]
+Turn = Annotated[list[str] | None, typer.Option(help="A TURN server, as turn:host:port; repeatable.")]
+TurnSecret = Annotated[str, typer.Option(envvar="REWANDER_TURN_SECRET", help="Shared with the TURN servers.")]
+ModelName = Annotated[str, typer.Option(help="A model by its entry point in `rewander.models`.")]
+WorldsFolder = Annotated[Path | None, typer.Option(help="Keep worlds in this folder, to resume after a crash.")]
+Viewers = Annotated[int, typer.Option(min=0, help="Of one session at once.")]
+Upscale = Annotated[int, typer.Option(min=0, max=4, help="Enlarge H.264 pictures; 0 chooses.")]
+Browser = Annotated[bool, typer.Option(help="Open the page.")]
+
+
+def _door(
+    host: str,
+    port: int,
+    certificate: Path | None,
+    key: Path | None,
+    token: str,
+    jwt_secret: str,
+    origin: list[str] | None,
+    stun: list[str] | None,
+    turn: list[str] | None,
+    turn_secret: str,
+) -> "ServeConfig":
+    """Where to listen, who may come in, and how they get through; ValueError for what makes no sense."""
+    from .auth import AuthConfig
+    from .ice import IceConfig
+    from .rtc import RtcConfig
+    from .serve import ServeConfig
+
+    auth = AuthConfig(token=token, jwt_secret=jwt_secret, origins=tuple(origin or ()))
+    ice = IceConfig(tuple(stun or ()), tuple(turn or ()), turn_secret)
+    return ServeConfig(host, port, certificate, key, auth, rtc=RtcConfig(ice=ice))
+
+
+def _say(what: str, *, browser: bool) -> Callable[[str], None]:
+    """What to do with the address once the server listens."""
+    from .serve import show_page
 
     def ready(address: str) -> None:
-        typer.echo(f"Play at {address}")
+        typer.echo(f"{what} at {address}")
         if browser:
             show_page(address)
 
+    return ready
+
+
+@contextmanager
+def _serve_errors() -> Iterator[None]:
     try:
-        config = ServeConfig(
-            host=host,
-            port=port,
-            certificate=certificate,
-            key=key,
-            auth=AuthConfig(token=token, jwt_secret=jwt_secret, origins=tuple(origin or ())),
-            engine=EngineConfig(max_sessions=sessions, diary=DiaryConfig(folder=worlds)),
-            encode=EncodeConfig(upscale=upscale),
-        )
-        run(model, config, ready=ready)
-    except (ExposedError, UnknownModelError, FileNotFoundError, ValueError) as error:
+        yield
+    except (FileNotFoundError, ValueError) as error:  # UnknownModelError and ExposedError are ValueErrors
         typer.echo(f"Cannot serve: {error}", err=True)
         raise typer.Exit(1) from error
+
+
+@app.command()
+def play(
+    host: Host = "127.0.0.1",
+    port: Port = 8000,
+    model: ModelName = "rooms",
+    token: Token = "",
+    jwt_secret: Secret = "",
+    origin: Origins = None,
+    worlds: WorldsFolder = None,
+    sessions: Annotated[int, typer.Option(min=1, help="Players at once.")] = 16,
+    viewers: Viewers = 16,
+    upscale: Upscale = 0,
+    certificate: Certificate = None,
+    key: Key = None,
+    stun: Stun = None,
+    turn: Turn = None,
+    turn_secret: TurnSecret = "",
+    browser: Browser = True,
+) -> None:
+    """Serve a world to play: the page, WebRTC and WebSocket on one port."""
+    from .diary import DiaryConfig
+    from .encode import EncodeConfig
+    from .engine import EngineConfig
+    from .lobby import LobbyConfig
+    from .serve import run
+
+    with _serve_errors():
+        door = _door(host, port, certificate, key, token, jwt_secret, origin, stun, turn, turn_secret)
+        engine = EngineConfig(max_sessions=sessions, diary=DiaryConfig(folder=worlds))
+        lobby = LobbyConfig(viewers=viewers)
+        config = replace(door, engine=engine, encode=EncodeConfig(upscale=upscale), lobby=lobby)
+        run(model, config, ready=_say("Play", browser=browser))
+
+
+@app.command()
+def stream(
+    host: Host = "127.0.0.1",
+    port: Port = 8000,
+    model: ModelName = "rooms",
+    session: Annotated[str, typer.Option(help="The name by which viewers find it.")] = "live",
+    seed: Annotated[int | None, typer.Option(min=0, help="Of the world and of the walk; drawn by default.")] = None,
+    prompt: Annotated[str, typer.Option(help="For models that take one.")] = "",
+    whip: Annotated[str, typer.Option(help="Publish to this WHIP endpoint too, such as an SFU's.")] = "",
+    whip_token: Annotated[str, typer.Option(envvar="REWANDER_WHIP_TOKEN", help="Bearer token for it.")] = "",
+    token: Token = "",
+    jwt_secret: Secret = "",
+    origin: Origins = None,
+    worlds: WorldsFolder = None,
+    viewers: Viewers = 64,
+    upscale: Upscale = 0,
+    certificate: Certificate = None,
+    key: Key = None,
+    stun: Stun = None,
+    turn: Turn = None,
+    turn_secret: TurnSecret = "",
+    browser: Browser = True,
+) -> None:
+    """Show a world that walks by itself without end, to watch on the page and by WHEP, and at an SFU by WHIP."""
+    from .diary import DiaryConfig
+    from .encode import EncodeConfig
+    from .engine import EngineConfig
+    from .lobby import LobbyConfig
+    from .stream import StreamConfig
+    from .stream import stream as show
+    from .whip_http import WhipConfig
+
+    with _serve_errors():
+        door = _door(host, port, certificate, key, token, jwt_secret, origin, stun, turn, turn_secret)
+        engine, lobby = EngineConfig(diary=DiaryConfig(folder=worlds)), LobbyConfig(viewers=viewers)
+        serve = replace(door, engine=engine, encode=EncodeConfig(upscale=upscale), lobby=lobby)
+        uplink = WhipConfig(whip, whip_token) if whip else None
+        show(model, StreamConfig(serve, session, seed, prompt, uplink), ready=_say("Watch", browser=browser))
 
 
 @app.command()
@@ -250,20 +350,6 @@ def schedule(
         picture.write_text(draw(parsed, (height, width)))
 
 
-@contextmanager
-def _clip_errors() -> Iterator[None]:
-    from .clip_commands import CLIP_ERRORS
-
-    try:
-        yield
-    except CLIP_ERRORS as error:
-        typer.echo(f"Cannot do that: {error}", err=True)
-        raise typer.Exit(1) from error
-
-
-Clips = Annotated[Path, typer.Option(help="The folder of the jobs.")]
-
-
 @app.command()
 def generate(
     out: Annotated[Path, typer.Argument(help="The MP4 file to write.")],
@@ -299,7 +385,7 @@ def generate(
 
     asked = {"model": model, "seconds": seconds, "seed": seed, "timeline": timeline, "prompt": prompt, "order": order}
     asked |= {"schedule": schedule, "endpoints": endpoints, "recall": recall}
-    with _clip_errors():
+    with clip_errors():
         given = Given(image=image, video=video, end=end, history_seconds=history, keep=keep)
         asked |= {"size": parse_size(size) if size else None, "given": msgspec.to_builtins(given)}
         request = msgspec.convert(asked, ClipRequest)
@@ -310,124 +396,3 @@ def generate(
     if ended.problem:
         typer.echo(ended.problem, err=True)
         raise typer.Exit(1)
-
-
-clips_app = typer.Typer(no_args_is_help=True, help="Queued clips: list, run, cancel, retry, remove.")
-app.add_typer(clips_app, name="clips")
-
-
-@clips_app.command("list")
-def clips_list(queue: Clips = Path("clips")) -> None:
-    """All jobs and how far they are."""
-    from rich.console import Console
-
-    from .clip_commands import show
-
-    with _clip_errors():
-        show(queue, console=Console())
-
-
-@clips_app.command("run")
-def clips_run(queue: Clips = Path("clips")) -> None:
-    """Make all clips that wait, and go on with those that were interrupted."""
-    from rich.console import Console
-
-    from .clip_commands import run
-    from .serve import load_model
-
-    with _clip_errors():
-        if any(ended.problem for ended in run(queue, load=load_model, console=Console())):
-            raise typer.Exit(1)
-
-
-@clips_app.command("cancel")
-def clips_cancel(name: str, queue: Clips = Path("clips")) -> None:
-    """Stop a job at its next step."""
-    from model.clips.queue import cancel_job
-
-    with _clip_errors():
-        cancel_job(queue, name)
-
-
-@clips_app.command("retry")
-def clips_retry(name: str, queue: Clips = Path("clips")) -> None:
-    """Let a failed or cancelled job go on from its last section."""
-    from model.clips.queue import retry_job
-
-    with _clip_errors():
-        retry_job(queue, name)
-
-
-@clips_app.command("remove")
-def clips_remove(name: str, queue: Clips = Path("clips")) -> None:
-    """Delete a job and its unfinished file."""
-    from model.clips.queue import remove_job
-
-    with _clip_errors():
-        remove_job(queue, name)
-
-
-worlds_app = typer.Typer(no_args_is_help=True, help="Saved worlds: list, check, export, remove.")
-app.add_typer(worlds_app, name="worlds")
-Worlds = Annotated[Path, typer.Argument(help="The folder given to `rewander play --worlds`.")]
-
-
-@contextmanager
-def _world_errors() -> Iterator[None]:
-    from .journal import JournalError
-
-    try:
-        yield
-    except (JournalError, OSError) as error:
-        typer.echo(f"Cannot do that: {error}", err=True)
-        raise typer.Exit(1) from error
-
-
-@worlds_app.command("list")
-def worlds_list(folder: Worlds) -> None:
-    """All worlds by name."""
-    from time import localtime, strftime
-
-    from rich.console import Console
-    from rich.table import Table
-
-    from .worlds import list_worlds
-
-    table = Table("world", "model", "MB", "last change")
-    with _world_errors():
-        for world in list_worlds(folder):
-            model = world.opened.model if world.opened else world.problem
-            changed = strftime("%Y-%m-%d %H:%M", localtime(world.modified))
-            table.add_row(world.name, model, f"{world.num_bytes / 1e6:.1f}", changed)
-    Console().print(table)
-
-
-@worlds_app.command("check")
-def worlds_check(folder: Worlds, name: str) -> None:
-    """Read a world from end to end; exits with 1 if it is damaged."""
-    from .worlds import check_world
-
-    with _world_errors():
-        found = check_world(folder, name)
-    typer.echo(f"{found.num_frames} frames in {found.num_sections} sections, {found.num_torn_bytes} torn bytes")
-    if found.problem:
-        typer.echo(found.problem, err=True)
-        raise typer.Exit(1)
-
-
-@worlds_app.command("export")
-def worlds_export(folder: Worlds, name: str, to: Path) -> None:
-    """Copy a world's whole records into a new file."""
-    from .worlds import export_world
-
-    with _world_errors():
-        export_world(folder, name, to=to)
-
-
-@worlds_app.command("remove")
-def worlds_remove(folder: Worlds, name: str) -> None:
-    """Delete a world that no session writes to."""
-    from .worlds import remove_world
-
-    with _world_errors():
-        remove_world(folder, name)

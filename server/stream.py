@@ -55,15 +55,21 @@ def build_stream(model: WorldModel, config: StreamConfig, *, ready: Callable[[st
         raise ValueError(f"expected no prompt for the model {model.spec.name}, got one")
     serve = replace(config.serve, engine=replace(config.serve.engine, max_sessions=1))
     query = urlencode({"session": config.session, "role": "viewer"})
+    opened, listening = asyncio.Event(), asyncio.Queue[str](1)
+
+    async def announce(_: House) -> None:
+        address = await listening.get()
+        await opened.wait()  # who comes earlier finds no session
+        ready(f"{address}?{query}")
 
     async def show(house: House) -> None:
-        await _show(house, config)
+        await _show(house, config, opened=opened)
 
-    return build(model, serve, ready=lambda address: ready(f"{address}?{query}"), residents=[show])
+    return build(model, serve, ready=listening.put_nowait, residents=[announce, show])
 
 
-async def _show(house: House, config: StreamConfig) -> None:
-    """Play the session, and play it again when it has ended, until the server leaves."""
+async def _show(house: House, config: StreamConfig, *, opened: asyncio.Event) -> None:
+    """Play the session, and play it again when it has ended, until the server leaves; `opened` is set by the first."""
     spec, seed = house.engine.model.spec, some_seed(config.seed)
     vectors = wander(spec.controls, frame_rate=spec.frame_rate, seed=seed)
     while True:
@@ -74,6 +80,7 @@ async def _show(house: House, config: StreamConfig) -> None:
                 return
             await asyncio.sleep(busy.retry_after)
             continue
+        opened.set()
         async with asyncio.TaskGroup() as tasks:
             uplink = tasks.create_task(_publish(house, config)) if config.whip else None
             await drive(handle, spec.controls, vectors, clock=house.clock)

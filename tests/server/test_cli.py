@@ -1,9 +1,14 @@
 """The command line as a user types it: in a process of its own, or through Typer's own runner."""
 
+import os
+import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import jwt
 import pytest
@@ -12,6 +17,12 @@ from typer.testing import CliRunner
 from model.training.record import load_episode
 from server.auth import AuthConfig, Grant, grant
 from server.cli import app
+from server.protocol import Hello
+from tests.server.running import fetch
+from tests.server.ws_client import WsClient
+
+ROOT = Path(__file__).parents[2]
+TURN = ("--turn=turn:127.0.0.1:9?transport=udp", "--turn-secret=north", "--stun=stun:127.0.0.1:9")
 
 
 def run(*arguments: str) -> str:
@@ -52,3 +63,59 @@ def test_token_prints_one_that_the_server_accepts_for_what_it_says() -> None:
 def test_token_refuses_what_no_server_would_take(wrong: list[str]) -> None:
     result = CliRunner().invoke(app, ["token", *wrong], env={"REWANDER_JWT_SECRET": "s" * 32})
     assert result.exit_code == 2 and "expected" in result.output
+
+
+@pytest.fixture
+def package(tmp_path: Path) -> dict[str, str]:
+    """The environment in which an installed package offers the tiny model."""
+    info = tmp_path / "tiny-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: tiny\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[rewander.models]\ntiny = tests.server.tiny_model:TinyModel\n")
+    return os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT)])}
+
+
+@contextmanager
+def shell(env: dict[str, str], *arguments: str) -> Iterator[subprocess.Popen[str]]:
+    """`rewander` in a process of its own, killed in the end if it is still there."""
+    command = [sys.executable, "-c", "from server.cli import app; app()", *arguments]
+    with subprocess.Popen(command, env=env, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+@pytest.mark.parametrize(("command", "said"), [("play", "Play at"), ("stream", "Watch at")])
+async def test_a_server_shows_a_model_of_another_package_until_a_signal(
+    package: dict[str, str], command: str, said: str
+) -> None:
+    with shell(package, command, "--model=tiny", "--port=0", "--no-browser", *TURN) as process:
+        assert process.stdout is not None
+        words, _, address = process.stdout.readline().rstrip().rpartition(" ")
+        host = urlsplit(address).netloc
+        stun, turn = (link.partition(">")[0] for link in (await fetch(host, "OPTIONS", "/whep")).links)
+        hello = Hello(codec="raw") if command == "play" else Hello(session="live", role="viewer", codec="raw")
+        async with WsClient(host, hello) as client:
+            first, *_, last = await client.frames(30)
+            process.send_signal(signal.SIGTERM)
+            await client.end()
+        assert process.wait(10) in (0, -signal.SIGTERM)
+    assert (words, stun, turn) == (said, "<stun:127.0.0.1:9", "<turn:127.0.0.1:9?transport=udp")
+    assert (first.data != last.data) == (command == "stream")  # a world walks by itself only if it is streamed
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        ["play", "--turn=turn:host"],
+        ["play", "--stun=http://host"],
+        ["stream", "--host=0.0.0.0"],
+        ["stream", "--session=../etc"],
+        ["stream", "--whip=ftp://host"],
+        ["stream", "--model=nonesuch"],
+    ],
+)
+def test_what_cannot_be_served_is_said_before_the_model_is_loaded(wrong: list[str]) -> None:
+    result = CliRunner().invoke(app, [*wrong, "--no-browser"])
+    assert result.exit_code == 1 and "Cannot serve: expected" in result.output
