@@ -1,5 +1,6 @@
 /** WebRTC transport: a WHEP offer, H.264 as a media track, messages and controls on two data channels. */
 
+import { iceServersOf } from "./ice.js";
 import { pack, Refusal, SUBPROTOCOL, unpack, Unreachable } from "./protocol.js";
 
 const CONNECT_TIMEOUT_MS = 4000;
@@ -34,7 +35,7 @@ class WebRtcLink {
     this.ears = ears;
     this.video = video;
     this.matcher = new ReceiptMatcher(ears.shown);
-    this.peer = new RTCPeerConnection({ iceServers: [] });
+    this.peer = new RTCPeerConnection({ iceServers: [] }); // the answer says which ones
     this.events = this.channel("events", { ordered: true });
     this.input = this.channel("input", { ordered: false, maxRetransmits: 0 });
     const transceiver = this.peer.addTransceiver("video", { direction: "recvonly" });
@@ -54,8 +55,9 @@ class WebRtcLink {
     const open = this.opened();
     open.catch(() => {}); // awaited below, once the answer is in
     this.events.onmessage = (event) => this.receive(unpack(event.data));
-    await this.peer.setLocalDescription();
-    const answer = await this.exchange(hello);
+    const offer = await this.peer.createOffer();
+    const answer = await this.exchange(offer.sdp, hello);
+    await this.peer.setLocalDescription(offer); // not before the answer: this is when candidates are gathered
     await this.peer.setRemoteDescription({ type: "answer", sdp: answer });
     await open;
     this.events.onclose = () => this.end(new Error("the events channel closed"));
@@ -77,18 +79,23 @@ class WebRtcLink {
     });
   }
 
-  /** WHEP: the offer is posted before any candidate is gathered; the server learns ours from our checks. */
-  async exchange({ token, ...hello }) {
+  /**
+   * WHEP: the offer is posted before any candidate is gathered, so that the answer may name the servers to gather at.
+   * The server learns our candidates from our checks.
+   */
+  async exchange(sdp, { token, ...hello }) {
     const url = new URL("whep", document.baseURI);
     const given = Object.entries(hello).filter(([, value]) => value !== undefined && value !== "");
     url.search = new URLSearchParams(given);
     const headers = { "Content-Type": "application/sdp", ...(token && { Authorization: `Bearer ${token}` }) };
-    const response = await fetch(url, { method: "POST", headers, body: this.peer.localDescription.sdp }).catch(() => {
+    const response = await fetch(url, { method: "POST", headers, body: sdp }).catch(() => {
       throw new Unreachable("the server does not answer");
     });
     if (!response.ok) throw await refusalOf(response);
     this.location = new URL(response.headers.get("Location") ?? "", url).href;
     this.token = token;
+    const iceServers = iceServersOf(response.headers.get("Link"));
+    if (iceServers.length) this.peer.setConfiguration({ iceServers });
     return response.text();
   }
 

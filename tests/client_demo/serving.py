@@ -12,7 +12,9 @@ import uvicorn
 
 from model.world_model import WorldModel
 from server.engine import EngineConfig
+from server.ice import IceConfig
 from server.limits import LimitConfig
+from server.rtc import RtcConfig
 from server.serve import ServeConfig, build
 from tests.client_demo.blink_model import BlinkModel
 from tests.client_demo.stock_aiortc import stock_app
@@ -20,6 +22,8 @@ from tests.server.tiny_model import TinyModel
 
 ROOT = Path(__file__).parents[2]
 STOP_SECONDS = 15.0
+NO_ICE = IceConfig()
+TURN = IceConfig(turn=("turn:127.0.0.1:9?transport=udp",), turn_secret="north")
 
 
 @contextmanager
@@ -43,9 +47,10 @@ def served(name: str, *, port: int = 0) -> Iterator[str]:
             process.wait(STOP_SECONDS)
 
 
-def _ours(model: WorldModel, *, port: int, max_sessions: int = 64) -> None:
+def _ours(model: WorldModel, *, port: int, max_sessions: int = 64, ice: IceConfig = NO_ICE) -> None:
     limits = LimitConfig(entries_per_minute=600, per_address=64)  # all tests come from one address
-    config = ServeConfig(port=port, engine=EngineConfig(max_sessions=max_sessions), limits=limits)
+    engine = EngineConfig(max_sessions=max_sessions)
+    config = ServeConfig(port=port, engine=engine, limits=limits, rtc=RtcConfig(ice=ice))
     build(model, config, ready=_tell).run()
 
 
@@ -63,6 +68,7 @@ def _tell(address: str) -> None:
 SERVERS: dict[str, Callable[[int], None]] = {
     "tiny": lambda port: _ours(TinyModel(), port=port),
     "tiny-full": lambda port: _ours(TinyModel(), port=port, max_sessions=1),
+    "tiny-turn": lambda port: _ours(TinyModel(), port=port, ice=TURN),
     "blink": lambda port: _ours(BlinkModel(), port=port),
     "stock": _stock,
 }
