@@ -66,6 +66,30 @@ def work(line: Line, clock: Clock) -> tuple[Section, np.ndarray]:
     return section, frames
 
 
+def test_a_section_that_takes_long_says_how_far_it_is_until_it_is_shown(line: Line, clock: Clock) -> None:
+    controls = line.take_controls()
+    [history] = next_histories([line.world.session], [None])
+    [line.job] = line.world.model.begin([line.world.state], [controls], [history])
+    line.world.model.advance([line.job])
+    line.note_step()
+    assert line.progress is None
+    clock.now += 1.01
+    line.note_step()
+    assert line.progress is not None
+    first = line.progress
+    assert (first.frame, first.step, first.num_steps, first.draft) == (100, 1, 2, None)
+    clock.now += 0.5
+    line.note_step()
+    assert line.progress is first  # once a second
+    clock.now += 0.5
+    line.world.model.advance([line.job])
+    line.note_step()
+    assert line.progress is first  # nothing is left to wait for
+    [section] = line.world.model.finish([line.job])
+    line.show(section, *line.world.model.decode([line.world.state], [section]))
+    assert line.progress is None
+
+
 def shown(line: Line, loop: asyncio.AbstractEventLoop, clock: Clock) -> list[Produced]:
     """What comes out in the next half second, a frame at a time."""
     seen: list[Produced] = []

@@ -3,12 +3,16 @@
 import asyncio
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from server.broadcast import Air, Broadcast
+from server.encode import EncodeConfig
+from server.metrics import Metrics
 from server.progress import PREVIEW_SIZE, TELL_EVERY, DraftingModel, Progress, message_of
 from server.protocol import Frame, Hello
 from server.protocol import Progress as Told
@@ -59,6 +63,27 @@ async def test_a_slow_section_tells_its_steps_before_its_frames() -> None:
         assert (told.frame, told.step, told.num_steps) == (0, 1, 2)
         assert np.asarray(Image.open(BytesIO(told.preview))).mean() == pytest.approx(100, abs=2)
         assert (await client.next(Frame)).receipt.frame == 0
+
+
+class Waiting:
+    """A session in a long section, as a broadcast sees it."""
+
+    progress = Progress(36, 4, 25, None)
+
+
+async def test_what_was_told_is_not_told_again() -> None:
+    with ThreadPoolExecutor(1) as executor:
+        air = Air(TinyModel().spec, EncodeConfig(), executor, time.monotonic, Metrics())
+        handle = Waiting()
+        broadcast = Broadcast(handle, air)  # type: ignore[arg-type]
+        watcher = broadcast.join(role="viewer", codec="raw")
+        for _ in range(2):
+            await broadcast._tell_progress()
+        handle.progress = Progress(36, 5, 25, None)
+        await broadcast._tell_progress()
+        handle.progress = None  # type: ignore[assignment]
+        await broadcast._tell_progress()
+    assert [message.step for message in watcher.messages._items] == [4, 5]
 
 
 async def test_quick_sections_are_not_told_of() -> None:

@@ -42,6 +42,12 @@ def test_small_changes_since_the_last_run_add_up():
     assert decisions(TeaCache(threshold=0.15), slow) == [True, False, False, True, False, False, True]
 
 
+def test_teacache_goes_by_the_step_before_and_not_by_the_last_run():
+    """There and back again is twice a change to it."""
+    swinging = [1.0, 1.03, 1.0, 1.03, 1.0, 1.03]
+    assert decisions(TeaCache(threshold=0.2), swinging) == [True, False, False, False, True, True]
+
+
 def test_what_is_no_number_runs():
     assert decisions(FirstBlockCache(), [1.0, float("nan"), 1.0, 1.0])[1]
 

@@ -130,6 +130,14 @@ def test_a_world_revived_goes_on_as_if_nothing_had_happened(model, sections):
         assert np.array_equal(ours, theirs)
 
 
+def test_a_world_revived_says_its_newest_prompt_alone(model):
+    world = world_of(model)
+    play(world, controls(model))
+    world.set_prompt("rain falls slowly")
+    world.revive()
+    assert world.state.wording.mix == (("rain falls slowly", 1.0),)
+
+
 def test_memories_are_looked_at_and_cost_no_tokens(parts):
     """With recall as an option; switched off the slots show the past as without it."""
     plain, recalling = tiny.framepack_of(parts), tiny.framepack_of(parts, num_recalled=2)

@@ -4,13 +4,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from model.clips.latents import LatentFile
 from model.clips.planned import Aim, PlannedMaker, PlannedModel, Stage, check_order
 from model.clips.request import ClipRequest
 from model.clips.timeline import Timeline
-from model.drift.orders import Clip, OrderError, inverted
+from model.drift.orders import Clip, OrderError, endpoint, inverted
 from model.framepack.options import Options, OptionsError
 from model.framepack.slots import SlotsError
 from model.hunyuan.framepack import I2V
@@ -150,6 +151,24 @@ def test_jobs_of_other_orders_share_a_turn_and_no_forward_pass(i2v):
         i2v.advance(jobs)
     assert np.array_equal(i2v.finish(jobs)[1].latents, lived(i2v, sections=1)[1][-SECTION:])
     assert world.state.sections == 1  # the planned one is none of the session's
+
+
+def test_sections_made_together_are_told_both_their_prompts(i2v):
+    """And both their camera moves: the first section's is still, the last one's turns."""
+    first, *_ = endpoint(Schedule.parse(i2v.schedules["endpoint"]), Clip(SECTIONS))
+    world, _ = lived(i2v, sections=0)
+    moves = np.concatenate([still(i2v), still(i2v)])
+    moves[SECTION * 4 :, 2] = 1.0
+
+    def told(controls, *prompts):
+        aim = Aim(first, lambda sources: np.zeros((len(sources), *i2v.spec.latent_shape)), controls, prompts)
+        return i2v.begin_planned(world.state, aim).given.text
+
+    def said(*prompts):
+        return i2v.network.condition(tuple((prompt, 0.5) for prompt in prompts), world.state.image).text
+
+    assert torch.equal(told(moves, "a cat", "rain"), said("a cat", "rain The camera pans to the right."))
+    assert not torch.equal(told(moves, "a cat", "rain"), told(0 * moves, "a cat", "rain"))
 
 
 @pytest.mark.parametrize("order", ["endpoint", "planned"])
