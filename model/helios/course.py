@@ -4,7 +4,7 @@ C x h x w one latent, S latents of a chunk.
 """
 
 import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
@@ -41,6 +41,10 @@ class Plan(Protocol):
     @property
     def num_steps(self) -> int: ...
 
+    @property
+    def num_halvings(self) -> int:
+        """How often latents are halved to begin with."""
+
     def course(self, generator: torch.Generator, *, tokens: int, is_first: bool) -> Course:
         """Of a chunk of `tokens` at full size, the world's first or another; `generator` for noise on the way."""
 
@@ -51,6 +55,7 @@ class StraightPlan:
 
     scheduler: HeliosScheduler
     num_steps: int = 50
+    num_halvings: int = field(default=0, init=False)
 
     def __post_init__(self) -> None:
         config: Any = self.scheduler.config

@@ -32,7 +32,7 @@ START_NOISE = (0.111, 0.135)  # on a start image: Helios was trained to go on fr
 
 @dataclass(frozen=True, slots=True)
 class HeliosOptions:
-    """How Helios is played. Frames are multiples of 16 pixels."""
+    """How Helios is played. Frames are multiples of 16 pixels, or 64 where a pyramid of three is climbed."""
 
     frame_shape: tuple[int, int] = (384, 640)
     schedule: str = SCHEDULE  # with other sections than g9 the weights do what they can
@@ -40,8 +40,8 @@ class HeliosOptions:
     max_batch: int = 2
 
     def __post_init__(self) -> None:
-        if any(size < 16 or size % 16 for size in self.frame_shape):
-            raise OptionsError(f"expected frames of multiples of 16 pixels, got {self.frame_shape}")
+        if min(self.frame_shape) < 16:
+            raise OptionsError(f"expected frames of at least 16 x 16 pixels, got {self.frame_shape}")
         if min(self.prompt_sections, self.max_batch) < 1:
             raise OptionsError(f"expected prompt_sections and max_batch of at least 1, got {self}")
 
@@ -81,7 +81,10 @@ class Helios:
     def __init__(
         self, network: GuidedNetwork, pictures: Pictures, plan: Plan, *, options: HeliosOptions, camera: Camera
     ) -> None:
-        """Raises SlotsError or ScheduleError for a schedule that cannot be played."""
+        """Raises OptionsError for frames that `plan` cannot halve, SlotsError or ScheduleError for the schedule."""
+        multiple = 16 << plan.num_halvings
+        if any(size % multiple for size in options.frame_shape):
+            raise OptionsError(f"expected frames of multiples of {multiple} pixels, got {options.frame_shape}")
         self.network, self.pictures, self.plan = network, pictures, plan
         self.options, self.camera = options, camera
         schedule, form = Schedule.parse(options.schedule), pictures.form

@@ -32,6 +32,7 @@ class Guidance:
 
     scale: float = 5.0
     negative: str = NEGATIVE
+    is_projected: bool = False  # away from the projection onto the negative's velocity (CFG-Zero*, arXiv 2503.18886)
 
 
 GUIDED = Guidance()
@@ -108,7 +109,15 @@ class GuidedNetwork:
             return velocity
         away = torch.cat([row.given.against for row in rows])
         unguided: Tensor = self.denoiser(noisy, timestep=timestep, context=context, text=away)
+        if self._guidance.is_projected:
+            unguided = unguided * _share(velocity, unguided)
         return unguided + self._guidance.scale * (velocity - unguided)
 
     def _ready(self, text: Tensor) -> Tensor:
         return text[None].to(self.device, self._dtype)
+
+
+def _share(velocity: Tensor, unguided: Tensor) -> Tensor:
+    """(B, 1, 1, 1, 1): how long the projection of each `velocity` onto `unguided` is, in units of that."""
+    a, b = velocity.flatten(1), unguided.flatten(1)
+    return ((a * b).sum(dim=1) / ((b**2).sum(dim=1) + 1e-8)).view(-1, 1, 1, 1, 1)

@@ -3,7 +3,7 @@
 import warnings
 
 import torch
-from diffusers import HeliosScheduler, HeliosTransformer3DModel
+from diffusers import HeliosDMDScheduler, HeliosScheduler, HeliosTransformer3DModel
 
 from model.helios.course import Plan
 from model.helios.parts import Parts, helios
@@ -35,13 +35,19 @@ def scheduler(**changes: object) -> HeliosScheduler:
         return HeliosScheduler(**{"stages": 1, "use_dynamic_shifting": True} | changes)
 
 
+def distilled(**changes: object) -> HeliosDMDScheduler:
+    with warnings.catch_warnings(action="ignore", category=DeprecationWarning):  # of numpy, about diffusers
+        return HeliosDMDScheduler(**{"use_dynamic_shifting": True, "time_shift_type": "linear"} | changes)
+
+
 def parts(*, seed: int = 0, **changes: object) -> Parts:
     """Random weights; `changes` are to the transformer's configuration."""
     own, texts = wan.parts(seed=seed), TextEncoder(wan.text_encoder(seed=seed), wan.tokenizer())
     return Parts(transformer(seed=seed, **changes), own.vae, texts, own.device)
 
 
-def helios_of(of: Parts, plan: Plan, *, guidance: float = 5.0, **options: object) -> Helios:
+def helios_of(of: Parts, plan: Plan, *, guidance: float = 5.0, is_projected: bool = False, **options: object) -> Helios:
     """Small and odd: latents of 6 x 10, chunks of 3."""
     defaults = {"frame_shape": (48, 80), "schedule": "td_f1k1f16k4f2k2f1k1_g3"}
-    return helios(of, plan, HeliosOptions(**defaults | options), guidance=Guidance(guidance, "rain falls"))
+    steered = Guidance(guidance, "rain falls", is_projected)
+    return helios(of, plan, HeliosOptions(**defaults | options), guidance=steered)
