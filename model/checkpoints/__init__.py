@@ -1,0 +1,1 @@
+"""Large models from the files that their users have: which are needed, where they are, and modules made of them."""

@@ -1,0 +1,69 @@
+"""Outlines of diffusers' and transformers' classes by a checkpoint's own config.json, and their tokenizers."""
+
+import inspect
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from transformers import AutoTokenizer, PretrainedConfig
+
+from .fill import outline
+from .places import Found
+from .weights import WrongWeightsError
+
+
+def diffusers_outline(cls: type[Any], found: Found, *, also: tuple[str, ...] = ()) -> Any:
+    """An outlined `cls` with the checkpoint's configuration, which may name it, or one of `also`, as its class.
+
+    Raises WrongWeightsError for another class or for settings that `cls` does not have.
+    """
+    config = read_config(found)
+    named = config.get("_class_name", cls.__name__)
+    if named not in (cls.__name__, *also):
+        raise WrongWeightsError(f"expected a {' or '.join((cls.__name__, *also))} in {found.folder}, got a {named}")
+    settings = {key: value for key, value in config.items() if not key.startswith("_")}
+    known = set(inspect.signature(cls.__init__).parameters)
+    if unknown := sorted(set(settings) - known):
+        raise WrongWeightsError(f"expected settings of {cls.__name__} in {found.folder}, got {', '.join(unknown)}")
+    return outline(lambda: cls(**settings))
+
+
+def transformers_outline(cls: type[Any], config_cls: type[PretrainedConfig], found: Found) -> Any:
+    """An outlined `cls`; a configuration that nests this one among others, as CLIP's and SigLIP's may, is opened."""
+    config = read_config(found)
+    kind = str(config_cls.model_type)
+    for part in ("text_config", "vision_config"):
+        if part in config and config[part].get("model_type") == kind:
+            config = config[part]
+    if config.get("model_type") != kind:
+        raise WrongWeightsError(f"expected a model_type {kind} in {found.folder}, got {config.get('model_type')!r}")
+    return outline(lambda: cls(config_cls.from_dict(config)))
+
+
+def load_tokenizer(found: Found) -> Any:
+    """Raises WrongWeightsError if transformers cannot make one of the folder."""
+    try:
+        return AutoTokenizer.from_pretrained(found.folder, local_files_only=True)
+    except (OSError, ValueError) as error:
+        fetch = found.component.fetch
+        raise WrongWeightsError(
+            f"expected a tokenizer in {found.folder}: {error}. Fetch it again with: {fetch}"
+        ) from error
+
+
+def read_config(found: Found) -> dict[str, Any]:
+    path = Path(found.folder) / found.component.config
+    try:
+        config = json.loads(path.read_text())
+    except json.JSONDecodeError as error:
+        raise WrongWeightsError(f"expected JSON in {path}: {error}") from error
+    if not isinstance(config, Mapping):
+        raise WrongWeightsError(f"expected a configuration in {path}, got {type(config).__name__}")
+    return dict(config)
+
+
+def precise_names(cls: type[Any]) -> str:
+    """A regular expression for the parameters that diffusers keeps in float32."""
+    parts = "|".join(getattr(cls, "_keep_in_fp32_modules", None) or ())
+    return rf"(.*\.)?({parts})(\..*)?" if parts else ""
