@@ -7,27 +7,33 @@ Mix = tuple[tuple[str, float], ...]  # prompts with their shares, which add up t
 
 @dataclass(frozen=True, slots=True)
 class Wording:
-    """The prompt, and the one before it while that fades out."""
+    """The prompt of the next section, and the one before it while that fades out."""
 
     prompt: str
-    before: str = ""
-    shares: int = 1  # of the new prompt in the next section, out of `fade`
-    fade: int = 1  # sections until the new prompt is alone; 1 is at once
+    before: str | None = None  # None if none was shown
+    shown: int = 0  # sections of the prompt so far
+    fade: int = 1  # sections until it is alone; 1 is at once
 
     def change(self, prompt: str, *, fade: int) -> "Wording":
         """Say something else from the next section on."""
-        return self if prompt == self.prompt else Wording(prompt, self.prompt, 1, fade)
+        if prompt == self.prompt:
+            return self
+        last = self.prompt if self.shown else self.before
+        return Wording(prompt, None if last == prompt else last, fade=fade)
 
-    def next(self) -> "Wording":
-        """After a section."""
-        return replace(self, shares=min(self.shares + 1, self.fade))
+    def after(self, made: "Wording") -> "Wording":
+        """When a section was made that began with `made`; the prompt may have been changed since."""
+        if self.prompt == made.prompt:
+            return replace(made, shown=made.shown + 1)
+        return Wording(self.prompt, made.prompt, fade=self.fade)
 
     def settled(self) -> "Wording":
+        """Without anything before it."""
         return Wording(self.prompt)
 
     @property
     def mix(self) -> Mix:
-        if self.shares == self.fade:
+        share = (self.shown + 1) / self.fade
+        if self.before is None or share >= 1:
             return ((self.prompt, 1.0),)
-        share = self.shares / self.fade
         return (self.before, 1.0 - share), (self.prompt, share)

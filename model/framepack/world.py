@@ -137,11 +137,9 @@ class FramePack:
 
     def finish(self, jobs: Sequence[FramePackJob]) -> list[Section]:
         for job in jobs:
-            if job.wording is None:
-                continue
-            job.state.sections += 1
-            if job.state.wording is job.wording:  # else it has been changed since, and begins with the next section
-                job.state.wording = job.wording.next()
+            if job.wording is not None:
+                job.state.sections += 1
+                job.state.wording = job.state.wording.after(job.wording)
         return [_section(job.noisy[0]) for job in jobs]
 
     @torch.inference_mode()
@@ -161,7 +159,7 @@ class FramePack:
         return self.pictures.encode(frames).half().cpu().numpy()
 
     def encode_video(self, frames: np.ndarray) -> np.ndarray:
-        """Latents (1 + (n - 1) / frames_per_latent, C, h, w) float16 of frames (n, H, W, 3) uint8; the first alone."""
+        """Latents (1 + (n - 1) / frames_per_latent, C, h, w) float16 of a video (n, H, W, 3) uint8."""
         return self.pictures.encode_video(frames).half().cpu().numpy()
 
     def features(self, latents: np.ndarray) -> np.ndarray:
