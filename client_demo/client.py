@@ -10,7 +10,7 @@ It is written from the wire protocol alone. When the connection breaks it comes 
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Iterable, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 from contextlib import AsyncExitStack, suppress
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Self
@@ -64,12 +64,17 @@ class Frame:
 
 
 class ServerError(Exception):
-    """The server refused something; `retry_after` seconds above 0 say when it may be asked again."""
+    """The server refused something; `retry_after` seconds above 0 say when it may be asked again.
+
+    On a full server there is a `place` in its queue, from 1, kept by coming back in time with `waiting`.
+    """
 
     def __init__(self, message: Message) -> None:
         super().__init__(f"{message['code']}: {message['message']}")
         self.code: str = message["code"]
         self.retry_after: float = message.get("retry_after", 0.0)
+        self.place: int = message.get("place", 0)
+        self.waiting: str = message.get("waiting", "")
 
 
 class Client:
@@ -78,10 +83,21 @@ class Client:
     Frames are read by `frame` and `frames` only; whoever does not read for some seconds is disconnected.
     """
 
-    def __init__(self, url: str, *, patience: float = RESUME_SECONDS, **place: Any) -> None:
-        """`url` ends in `/ws`; `place` has the fields of `Place`; a lost server is called for `patience` seconds."""
+    def __init__(
+        self,
+        url: str,
+        *,
+        patience: float = RESUME_SECONDS,
+        queued: Callable[[int], None] | None = None,
+        **place: Any,
+    ) -> None:
+        """`url` ends in `/ws`; `place` has the fields of `Place`; a lost server is called for `patience` seconds.
+
+        With `queued` it waits in a full server's queue, and tells `queued` its place there, from 1.
+        """
         self.url = url
         self.patience = patience
+        self._queued, self._waiting = queued, ""
         self.place = Place(**place)
         self.welcome: Message = {}
         self.seating: Message = {}
@@ -101,7 +117,7 @@ class Client:
 
     async def __aenter__(self) -> Self:
         """Raises ServerError if refused, OSError or websockets' InvalidHandshake if there is no server."""
-        await self._connect()
+        await self._enter()
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -202,6 +218,18 @@ class Client:
             self.place = replace(self.place, role=seating["role"], session=self.welcome["session"])
             self._begin()
 
+    async def _enter(self) -> Message:
+        """Connect, after a wait in the queue if there is one and we are to."""
+        while True:
+            try:
+                return await self._connect()
+            except ServerError as refused:
+                if self._queued is None or not refused.place:
+                    raise
+                self._waiting = refused.waiting
+                self._queued(refused.place)
+                await asyncio.sleep(refused.retry_after)
+
     async def _connect(self) -> Message:
         """Say hello and wait for the welcome, which is returned."""
         async with AsyncExitStack() as undo:
@@ -214,13 +242,13 @@ class Client:
                 continue
             undo.pop_all()
         self._decode = decoder(self.place.codec, height=message["height"], width=message["width"])
-        self._resume = message["resume"]
+        self._resume, self._waiting = message["resume"], ""
         return message
 
     def _hello(self) -> dict[str, Any]:
-        wanted = asdict(self.place)
+        wanted = asdict(self.place) | {"waiting": self._waiting}
         if self._resume and self.place.role == "player":  # viewers have no place to keep, they just come again
-            wanted = {name: wanted[name] for name in ("token", "role", "codec")} | {"resume": self._resume}
+            wanted = {name: wanted[name] for name in ("token", "role", "codec", "waiting")} | {"resume": self._resume}
         return {name: value for name, value in wanted.items() if value not in ("", None)}
 
     async def _come_back(self, *, pause: float) -> Message:
@@ -229,7 +257,7 @@ class Client:
         while True:
             await asyncio.sleep(pause)
             try:
-                return await self._connect()
+                return await self._enter()
             except (OSError, InvalidHandshake, InvalidMessage, ConnectionClosed) as error:
                 pause = PAUSES[min(attempt, len(PAUSES) - 1)]
                 attempt += 1

@@ -35,6 +35,8 @@ REFUSAL = {
                     "code": {"type": "string"},
                     "message": {"type": "string"},
                     "retry_after": {"type": "number", "description": "seconds; 0 if trying again does not help"},
+                    "place": {"type": "integer", "description": "in the queue for a session, from 1"},
+                    "waiting": {"type": "string", "description": "to be given in the next query, to keep the place"},
                 },
             }
         }
@@ -50,6 +52,7 @@ OFFER: dict[str, Any] = {
             "seed": {"type": "integer", "minimum": 0, "maximum": 2**53 - 1},
             "prompt": {"type": "string", "maxLength": 2000},
             "resume": {"type": "string", "maxLength": 64},
+            "waiting": {"type": "string", "maxLength": 64},
         }.items()
     ],
 }
@@ -184,6 +187,8 @@ async def _refuse(connection: HTTPConnection, refused: Exception) -> Response:
     assert isinstance(refused, Refused)
     _house(connection).metrics.refusals.labels(refused.code).inc()
     said = {"code": refused.code, "message": str(refused), "retry_after": refused.retry_after}
+    if refused.place:
+        said |= {"place": refused.place, "waiting": refused.waiting}
     headers = {"Retry-After": str(math.ceil(refused.retry_after))} if refused.retry_after else {}
     if refused.status == 401:
         headers["WWW-Authenticate"] = "Bearer"

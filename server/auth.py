@@ -40,13 +40,17 @@ class Grant:
 
 
 class Refused(Exception):
-    """Someone may not come in: `status` for HTTP, `code` for the protocol, and when it may help to try again."""
+    """Someone may not come in: `status` for HTTP, `code` for the protocol, and when it may help to try again.
 
-    def __init__(self, code: str, message: str, *, status: int, retry_after: float = 0.0) -> None:
+    Who waits in a queue has a `place` in it, from 1, for as long as it comes back with the ticket `waiting`.
+    """
+
+    def __init__(
+        self, code: str, message: str, *, status: int, retry_after: float = 0.0, place: int = 0, waiting: str = ""
+    ) -> None:
         super().__init__(message)
-        self.code = code
-        self.status = status
-        self.retry_after = retry_after
+        self.code, self.status = code, status
+        self.retry_after, self.place, self.waiting = retry_after, place, waiting
 
 
 class ExposedError(ValueError):

@@ -34,5 +34,6 @@ def last_word(end: End) -> Error | Goaway:
     """What to tell the client."""
     if isinstance(end, Farewell):
         return end.message
-    retry_after = end.retry_after if isinstance(end, Refused) else 0.0
-    return Error(code=end.code, message=str(end), retry_after=retry_after)
+    if isinstance(end, ProtocolError):
+        return Error(code=end.code, message=str(end))
+    return Error(end.code, str(end), retry_after=end.retry_after, place=end.place, waiting=end.waiting)

@@ -88,5 +88,6 @@ class House:
         stats, metrics = self.engine.stats(), self.metrics
         metrics.sessions.set(stats.sessions)
         metrics.batch_size.set(stats.batch_size)
+        metrics.waiting.set(self.lobby.num_waiting)
         metrics.memory_entries.set(sum(handle.num_memories for handle in self.engine.handles))
         return metrics.render()

@@ -18,6 +18,7 @@ from .link import BusyError
 from .protocol import Axis, Error, Goaway, Hello, Welcome
 from .seat import Seat
 from .tickets import Ticket, Tickets
+from .waiting import WaitingRoom
 
 GOAWAY_RETRY = 2.0  # seconds after which the client of a leaving server comes back
 
@@ -39,9 +40,15 @@ class Lobby:
         self._engine, self._air, self._tickets, self._config, self._tasks = engine, air, tickets, config, tasks
         self._halls: dict[str, Hall] = {}
         self._places: dict[Seat, Hall] = {}
+        self._waiting = WaitingRoom(engine.clock)
         self._is_open = True
         self._empty = asyncio.Event()
         self._empty.set()
+
+    @property
+    def num_waiting(self) -> int:
+        """Players in the queue for a session."""
+        return len(self._waiting)
 
     @property
     def is_ready(self) -> bool:
@@ -58,9 +65,10 @@ class Lobby:
         except JournalError as error:
             raise Refused("session.damaged", str(error), status=409) from error
         except BusyError as busy:
-            raise Refused(busy.code, str(busy), status=503, retry_after=busy.retry_after) from busy
+            raise self._turned_away(hello, busy) from busy
         except ValueError as error:  # what the model has against the prompt
             raise Refused("session.refused", str(error), status=400) from error
+        self._waiting.leave(hello.waiting)
         return self._sit(handle, hello, allowed)
 
     async def leave(self, seat: Seat, *, unused: bool = False) -> None:
@@ -109,6 +117,7 @@ class Lobby:
         wanted = hello.session or allowed.session
         _check_session(wanted, allowed)
         if not wanted:
+            self._waiting.check(hello.waiting)
             return await self._engine.open(prompt=hello.prompt, seed=hello.seed)
         handle = self._engine.find(wanted)
         if not allowed.session or (handle is not None and handle.has_player):
@@ -123,6 +132,11 @@ class Lobby:
             raise Refused("session.yielded", "expected the newest resume token: the controls went on", status=409)
         handle.count_handovers(ticket.handovers)
         return handle
+
+    def _turned_away(self, hello: Hello, busy: BusyError) -> Refused:
+        if busy.code != "server.busy":
+            return Refused(busy.code, str(busy), status=503, retry_after=busy.retry_after)
+        return self._waiting.turn_away(hello.waiting, busy)
 
     def _sit(self, handle: Handle, hello: Hello, allowed: Grant) -> Seat:
         hall = self._hall(handle)

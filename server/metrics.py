@@ -47,6 +47,7 @@ class Metrics:
         self.sent_bytes = Counter("rewander_sent_bytes", "Picture bytes handed out.", ["transport"], registry=registry)
         self.refusals = Counter("rewander_refusals", "Connections turned away or ended.", ["code"], registry=registry)
         self.sessions = Gauge("rewander_sessions", "Sessions that live.", registry=registry)
+        self.waiting = Gauge("rewander_waiting", "Players in the queue for a session.", registry=registry)
         self.connections = Gauge("rewander_connections", "Open connections.", ["transport", "role"], registry=registry)
         self.memory_entries = Gauge("rewander_memory_entries", "Memories of all sessions.", registry=registry)
         self.batch_size = Gauge("rewander_batch_size", "Sessions in the last denoise step.", registry=registry)

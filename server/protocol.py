@@ -39,6 +39,7 @@ class Hello(Message, frozen=True):
     codec: Literal["h264", "jpeg", "raw"] = "h264"
     seed: Count | None = None
     prompt: Text = ""
+    waiting: Annotated[Name, msgspec.Meta(description="what the last `error` gave, to keep a place in the queue")] = ""
 
 
 class Input(Message, frozen=True):
@@ -194,11 +195,17 @@ class Pong(Message, frozen=True):
 
 
 class Error(Message, frozen=True):
-    """The connection closes after it, unless `code` is one of the `input.*` codes."""
+    """The connection closes after it, unless `code` is one of the `input.*` codes.
+
+    If `retry_after` is not 0, it may help to come again after so many seconds. On a full server a player has a `place`
+    in a queue, which is kept by saying hello with `waiting` then.
+    """
 
     code: str
     message: str
     retry_after: float = 0.0
+    place: Annotated[int, msgspec.Meta(description="in the queue for a session, from 1; 0 without a queue")] = 0
+    waiting: str = ""
 
 
 class Goaway(Message, frozen=True):

@@ -11,7 +11,7 @@ const BACKOFF_MS = [250, 500, 1000, 2000, 3000];
 
 /**
  * Stages: connecting (nothing yet), waiting (welcomed, no picture yet), live, lost (coming back), busy (with
- * `seconds` until the next try), refused (with `code` and `message`; `retry` leaves it).
+ * `seconds` until the next try, and the `place` in the queue if there is one), refused (with `code` and `message`; `retry` leaves it).
  */
 export class Connection {
   stage = "connecting";
@@ -21,6 +21,7 @@ export class Connection {
   #codec = "";
   #hasRtcFailed = false;
   #hasBeenIn = false;
+  #queueTicket = "";
   #lostAt = 0;
   #attempt = 0;
   #wake = () => {};
@@ -98,7 +99,8 @@ export class Connection {
 
   #hello() {
     const { token, role } = this.request;
-    return this.resume && role === "player" ? { token, role, resume: this.resume } : this.request;
+    const wanted = this.resume && role === "player" ? { token, role, resume: this.resume } : this.request;
+    return { ...wanted, waiting: this.#queueTicket || undefined };
   }
 
   async #ride(name) {
@@ -106,6 +108,7 @@ export class Connection {
     ride.onWelcome = (welcome) => {
       this.resume = welcome.resume;
       this.#hasBeenIn = true;
+      this.#queueTicket = "";
       this.transport = ride.link?.name ?? this.transport;
       this.#enter("waiting", welcome);
     };
@@ -150,9 +153,10 @@ export class Connection {
     await this.#sleep(end instanceof Away ? end.retryAfter * 1000 : backoff);
   }
 
-  async #pauseBusy({ message, retryAfter }) {
+  async #pauseBusy({ message, retryAfter, place, waiting }) {
+    this.#queueTicket = waiting || this.#queueTicket; // another refusal on the way takes no place from us
     for (let seconds = Math.ceil(retryAfter); seconds > 0; seconds--) {
-      this.#enter("busy", { message, seconds });
+      this.#enter("busy", { message, seconds, place });
       if (await this.#sleep(1000)) return;
     }
   }
@@ -202,9 +206,9 @@ class Ride {
   };
 
   /** Who was in already, and may come back, has not lost the place to someone else. */
-  #refused({ code, message, retry_after }) {
-    const mayComeBack = this.#isWelcome && retry_after > 0;
-    this.closed(mayComeBack ? new Away("", retry_after) : new Refusal(code, message, retry_after));
+  #refused({ code, message, retry_after: retryAfter, place, waiting }) {
+    const mayComeBack = this.#isWelcome && retryAfter > 0;
+    this.closed(mayComeBack ? new Away("", retryAfter) : new Refusal(code, message, { retryAfter, place, waiting }));
   }
 
   picture = (picture) => {

@@ -9,7 +9,8 @@ const CARDS = {
   connecting: () => ["Connecting", "", ""],
   waiting: () => ["Opening the world", "The first frame is being generated.", ""],
   lost: ({ attempt }) => ["Connection lost", attempt > 1 ? `Coming back to your world · try ${attempt}` : "Coming back to your world.", ""],
-  busy: ({ message, seconds }) => ["No place is free", `${sentence(message)} Next try in ${seconds} s.`, "Try now"],
+  busy: ({ message, seconds, place }) =>
+    place ? queued(place, seconds) : ["No place is free", `${sentence(message)} Next try in ${seconds} s.`, "Try now"],
   refused: ({ message, code }) => REFUSALS[code] ?? ["The server said no", sentence(message || code), "Open a new world"],
 };
 const REFUSALS = {
@@ -31,6 +32,12 @@ export function showStage(stage, detail = {}) {
   byId("card-text").textContent = text;
   byId("card-action").textContent = action;
   byId("card-action").hidden = !action;
+}
+
+/** Asking more often would help nobody, so there is no button. */
+function queued(place, seconds) {
+  const before = place === 1 ? "You are next." : `${place - 1} before you.`;
+  return [`Number ${place} in the queue`, `All worlds are taken. ${before} Asking again in ${seconds} s.`, ""];
 }
 
 function sentence(text) {

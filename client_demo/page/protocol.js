@@ -11,19 +11,18 @@ const DEFAULTS = {
   receipt: { rtp: 0 },
   status: { recall: true, paused: false },
   progress: { preview: new Uint8Array() },
-  error: { retry_after: 0 },
+  error: { retry_after: 0, place: 0, waiting: "" },
 };
 const AXIS_DEFAULTS = { keys: {}, pointer: null, pointer_gain: 0 };
 
 /** The server could not be reached this way; another transport may do. */
 export class Unreachable extends Error {}
 
-/** The server said no. With `retryAfter` seconds above 0 it is only busy. */
+/** The server said no. With `retryAfter` seconds above 0 it is only busy; `waiting` keeps the `place` in its queue. */
 export class Refusal extends Error {
-  constructor(code, message, retryAfter = 0) {
+  constructor(code, message, { retryAfter = 0, place = 0, waiting = "" } = {}) {
     super(message);
-    this.code = code;
-    this.retryAfter = retryAfter;
+    Object.assign(this, { code, retryAfter, place, waiting });
   }
 }
 

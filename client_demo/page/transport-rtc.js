@@ -167,7 +167,7 @@ async function refusalOf(response) {
   if (/^(offer|rtc|http)\./.test(code)) return new Unreachable(message);
   const isBusy = [429, 503].includes(response.status);
   const retryAfter = Number(said.retry_after ?? response.headers.get("Retry-After")) || (isBusy ? 5 : 0);
-  return new Refusal(code, message, isBusy ? retryAfter : 0);
+  return new Refusal(code, message, { ...said, retryAfter: isBusy ? retryAfter : 0 });
 }
 
 /** Pairs receipts with presented frames by RTP timestamp; either may come first. */

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import uvicorn
@@ -14,6 +15,7 @@ from model.world_model import WorldModel
 from server.engine import EngineConfig
 from server.ice import IceConfig
 from server.limits import LimitConfig
+from server.lobby import LobbyConfig
 from server.rtc import RtcConfig
 from server.serve import ServeConfig, build
 from tests.client_demo.blink_model import BlinkModel
@@ -22,7 +24,9 @@ from tests.server.tiny_model import TinyModel
 
 ROOT = Path(__file__).parents[2]
 STOP_SECONDS = 15.0
-NO_ICE = IceConfig()
+ROOMY = ServeConfig(engine=EngineConfig(max_sessions=64))
+FULL = ServeConfig(engine=EngineConfig(max_sessions=1, player_grace=0.5))
+UNWATCHED = ServeConfig(lobby=LobbyConfig(viewers=0))
 TURN = IceConfig(turn=("turn:127.0.0.1:9?transport=udp",), turn_secret="north")
 
 
@@ -47,11 +51,9 @@ def served(name: str, *, port: int = 0) -> Iterator[str]:
             process.wait(STOP_SECONDS)
 
 
-def _ours(model: WorldModel, *, port: int, max_sessions: int = 64, ice: IceConfig = NO_ICE) -> None:
+def _ours(model: WorldModel, config: ServeConfig, *, port: int) -> None:
     limits = LimitConfig(entries_per_minute=600, per_address=64)  # all tests come from one address
-    engine = EngineConfig(max_sessions=max_sessions)
-    config = ServeConfig(port=port, engine=engine, limits=limits, rtc=RtcConfig(ice=ice))
-    build(model, config, ready=_tell).run()
+    build(model, replace(config, port=port, limits=limits), ready=_tell).run()
 
 
 def _stock(port: int) -> None:
@@ -66,10 +68,11 @@ def _tell(address: str) -> None:
 
 
 SERVERS: dict[str, Callable[[int], None]] = {
-    "tiny": lambda port: _ours(TinyModel(), port=port),
-    "tiny-full": lambda port: _ours(TinyModel(), port=port, max_sessions=1),
-    "tiny-turn": lambda port: _ours(TinyModel(), port=port, ice=TURN),
-    "blink": lambda port: _ours(BlinkModel(), port=port),
+    "tiny": lambda port: _ours(TinyModel(), ROOMY, port=port),
+    "tiny-full": lambda port: _ours(TinyModel(), FULL, port=port),
+    "tiny-unwatched": lambda port: _ours(TinyModel(), UNWATCHED, port=port),
+    "tiny-turn": lambda port: _ours(TinyModel(), ServeConfig(rtc=RtcConfig(ice=TURN)), port=port),
+    "blink": lambda port: _ours(BlinkModel(), ROOMY, port=port),
     "stock": _stock,
 }
 

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import TypeVar
 
 import msgspec
@@ -13,6 +14,7 @@ from websockets.exceptions import ConnectionClosed
 
 from client_demo.client import Client, ServerError
 from server import protocol as wire
+from tests.client_demo.serving import served
 
 M = TypeVar("M", bound=wire.Message)
 Script = Callable[[ServerConnection], Awaitable[None]]
@@ -178,6 +180,44 @@ async def test_a_refusal_is_raised_with_its_code_and_time() -> None:
         with pytest.raises(ServerError, match="server.full: no place") as refusal:
             await Client(url).__aenter__()
         assert refusal.value.retry_after == 4.5
+
+
+async def test_the_queue_of_a_full_server_is_waited_out() -> None:
+    places = []
+
+    async def refuse(socket: ServerConnection, *, place: int, waiting: str = "") -> None:
+        assert (await receive(socket, wire.Hello)).waiting == waiting
+        await send(socket, wire.Error("server.busy", "no room", retry_after=0.01, place=place, waiting="mine"))
+        with pytest.raises(ConnectionClosed):
+            await socket.recv()
+
+    async def let_in(socket: ServerConnection) -> None:
+        assert (await receive(socket, wire.Hello)).waiting == "mine"
+        await send(socket, WELCOME)
+
+    scripts = (partial(refuse, place=2), partial(refuse, place=1, waiting="mine"), let_in)
+    async with scripted(*scripts) as url, Client(url, queued=places.append) as world:
+        assert world.welcome["session"] == "s"
+    assert places == [2, 1]
+    async with scripted(partial(refuse, place=3)) as url:
+        with pytest.raises(ServerError) as refusal:
+            await Client(url).__aenter__()
+        assert (refusal.value.place, refusal.value.waiting) == (3, "mine")
+
+
+async def test_one_who_queues_gets_the_world_that_becomes_free() -> None:
+    places: list[int] = []
+    with served("tiny-full") as address:
+        url = address.replace("http", "ws", 1) + "ws"
+        async with Client(url) as player:
+            await player.frame()
+            waiting = Client(url, queued=places.append)
+            entering = asyncio.ensure_future(waiting.__aenter__())
+            while not places:
+                await player.frame()
+        async with await entering as world:
+            await world.frame()
+    assert set(places) == {1}
 
 
 async def test_a_server_that_stays_away_is_given_up() -> None:

@@ -94,15 +94,32 @@ def test_a_reload_comes_back_to_the_same_world(page: Page, world: str) -> None:
     assert shown(page, "welcome.session") != session
 
 
-def test_a_full_server_is_busy_and_says_when_to_come_again(page: Page, context: BrowserContext) -> None:
+@pytest.mark.parametrize("transport", ["rtc", "ws"])
+def test_a_full_server_has_a_queue_that_moves_up(page: Page, context: BrowserContext, transport: str) -> None:
     with served("tiny-full") as address:
         enter(page, address)
-        late = context.new_page()
-        late.goto(address)
-        late.wait_for_function("rewander.stage === 'busy'")
-        expect(late.locator("#card-text")).to_contain_text("Next try in")
-        expect(late.get_by_role("button", name="Try now")).to_be_visible()
-        late.close()
+        late, later = context.new_page(), context.new_page()
+        for number, one in enumerate((late, later), 1):
+            one.goto(f"{address}?transport={transport}")
+            expect(one.locator("#card-title")).to_have_text(f"Number {number} in the queue")
+            expect(one.locator("#card-text")).to_contain_text("Asking again in")
+        page.goto("about:blank")
+        late.wait_for_function("rewander.framesShown > 3")
+        expect(later.locator("#card-title")).to_have_text("Number 1 in the queue")
+        late.goto("about:blank")
+        later.wait_for_function("rewander.framesShown > 3")
+        later.goto("about:blank")
+
+
+def test_too_many_viewers_are_told_when_to_come_again(page: Page, context: BrowserContext) -> None:
+    with served("tiny-unwatched") as address:
+        enter(page, address)
+        viewer = context.new_page()
+        viewer.goto(f"{address}?role=viewer&session={shown(page, 'welcome.session')}")
+        viewer.wait_for_function("rewander.stage === 'busy'")
+        expect(viewer.locator("#card-text")).to_contain_text("Next try in")
+        expect(viewer.get_by_role("button", name="Try now")).to_be_visible()
+        viewer.close()
         page.goto("about:blank")
 
 

@@ -8,6 +8,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from websockets.asyncio.client import connect
 
 from server.auth import AuthConfig, Grant, sign
+from server.engine import EngineConfig
 from server.limits import LimitConfig
 from server.offer import MAX_OFFER_BYTES
 from server.protocol import SUBPROTOCOL, Frame, Hello
@@ -21,6 +22,7 @@ SECRET = "s" * 32
 CLOSED = ServeConfig(auth=AuthConfig(token="sesame", jwt_secret=SECRET, origins=("https://games.example",)))
 OPEN = ServeConfig(rtc=RtcConfig(addresses=("127.0.0.1",)))
 SDP = {"Content-Type": "application/sdp"}
+QUERY = ("session", "role", "seed", "prompt", "resume", "waiting")
 
 
 async def post(host: str, body: bytes, query: str = "", **headers: str) -> Answer:
@@ -40,7 +42,7 @@ async def test_health_readiness_and_the_description_of_the_api() -> None:
         assert set(described["paths"]) == {"/healthz", "/readyz", "/metrics", "/whep", "/whep/{name}"}
         operation = described["paths"]["/whep"]["post"]
         assert "application/sdp" in operation["requestBody"]["content"]
-        assert {p["name"] for p in operation["parameters"]} == {"session", "role", "seed", "prompt", "resume"}
+        assert {p["name"] for p in operation["parameters"]} == set(QUERY)
         server.house.lobby.close()
         assert (await fetch(server.host, "GET", "/readyz")).status == 503
         assert (await refused(server.host, Hello()))[0].code == "server.leaving"
@@ -121,6 +123,21 @@ async def test_too_many_offers_are_told_when_to_come_back() -> None:
         statuses = [(await post(server.host, b"")).status for _ in range(3)]
         assert statuses == [400, 400, 429]
         assert int((await post(server.host, b"")).headers["retry-after"]) > 1
+
+
+async def test_a_full_server_tells_offers_their_place_too() -> None:
+    config = replace(OPEN, engine=EngineConfig(max_sessions=1))
+    async with running(config) as server, RtcClient() as client, WsClient(server.host):
+        sdp = (await client.offer()).encode()
+        answer = await post(server.host, sdp)
+        said = json.loads(answer.body)
+        assert (answer.status, said["code"], said["place"]) == (503, "server.busy", 1)
+        assert int(answer.headers["retry-after"]) == said["retry_after"]
+        again = json.loads((await post(server.host, sdp, f"waiting={said['waiting']}")).body)
+        assert (again["place"], again["waiting"]) == (1, said["waiting"])
+        error, code = await refused(server.host, Hello())
+        assert (error.place, code) == (2, 1013) and error.waiting != said["waiting"]
+        assert b"rewander_waiting 2.0" in server.house.render_metrics()
 
 
 async def test_with_a_secret_every_door_wants_a_token() -> None:

@@ -51,6 +51,21 @@ async def test_a_player_gets_a_world_of_its_own_and_its_description(lobby: Lobby
     await lobby.leave(other)
 
 
+async def test_who_finds_no_room_gets_a_place_and_is_let_in_in_order(lobby: Lobby) -> None:
+    one, other = [await lobby.enter(Hello(), ANYONE) for _ in range(2)]
+    first, second = [await refusal(lobby, Hello()) for _ in range(2)]
+    assert (first.place, second.place, lobby.num_waiting) == (1, 2, 2)
+    await lobby.leave(one, unused=True)
+    await until(lambda: one.broadcast.handle.ended)
+    assert (await refusal(lobby, Hello())).place == 3  # there is room, but not for one who has just come
+    assert (await refusal(lobby, Hello(waiting=second.waiting))).place == 2
+    new = await lobby.enter(Hello(waiting=first.waiting), ANYONE)
+    assert (await refusal(lobby, Hello(waiting=second.waiting))).place == 1
+    back = await lobby.enter(Hello(resume=other.welcome.resume), ANYONE)  # who has a world waits for none
+    for seat in (new, other, back):
+        await lobby.leave(seat)
+
+
 async def test_viewers_have_their_limit_and_no_ticket(lobby: Lobby) -> None:
     player = await lobby.enter(Hello(), ANYONE)
     hello = Hello(session=player.welcome.session, role="viewer")
