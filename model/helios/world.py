@@ -64,7 +64,7 @@ class HeliosJob:
     """A chunk being sampled."""
 
     state: HeliosState
-    wording: Wording | None  # as it was when the chunk began, None for the first one of a world of words
+    wording: Wording  # as it was when the chunk began
     context: Context
     given: Any
     noisy: Tensor  # (1, C, S, h, w) float32, smaller at first if a pyramid is climbed
@@ -156,8 +156,8 @@ class Helios:
             state.sections += 1
             if state.first is None:
                 state.first = from_chunk(chunk, section=self._section)[:, :1]
-            if state.wording is job.wording:  # else it has been changed since, and begins with the next chunk
-                state.wording = job.wording.next()
+            if job.wording is not None:
+                state.wording = state.wording.after(job.wording)
         return [_section(chunk) for chunk in chunks]
 
     @torch.inference_mode()
@@ -192,7 +192,8 @@ class Helios:
             poses=np.zeros((1, 3), np.float32),
             valid=np.zeros(1, bool),
         )
-        return self._job(state, nothing, mix=((state.opening, 1.0),), wording=None)
+        wording = Wording(state.opening)
+        return self._job(state, nothing, mix=wording.mix, wording=wording)
 
     def _first_chunk(self, state: HeliosState) -> np.ndarray:
         job = self._first_job(state)
@@ -200,7 +201,7 @@ class Helios:
             self.advance([job])
         return to_chunk(job.noisy[0])
 
-    def _job(self, state: HeliosState, history: History, *, mix: Mix, wording: Wording | None) -> HeliosJob:
+    def _job(self, state: HeliosState, history: History, *, mix: Mix, wording: Wording) -> HeliosJob:
         pieces = self._slots.pieces(history, first=state.first, before=state.before)
         context = self.network.pack(pieces, target=torch.tensor([self._slots.target]))
         random = generator_of(state.seed, state.sections + 1)
