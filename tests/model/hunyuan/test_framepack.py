@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from diffusers.hooks import apply_group_offloading
 from PIL import Image
 
 from model.clips.latents import LatentFile
@@ -218,6 +219,29 @@ def test_an_operators_schedule_brings_its_kernels(parts):
 def test_options_that_cannot_be_followed_are_refused(parts, options, error, said):
     with pytest.raises(error, match=said):
         tiny.framepack_of(parts, **options)
+
+
+def test_coarse_weights_come_near(f1):
+    """bfloat16, and float8 that diffusers casts layer by layer."""
+    coarse = tiny.parts(num_layers=2, num_single_layers=2)
+    for encoder in (coarse.transformer, coarse.text_encoder, coarse.text_encoder_2, coarse.image_encoder):
+        encoder.bfloat16()
+    fine = lived(f1)[1]
+    brain = lived(tiny.framepack_of(coarse))[1]
+    coarse.transformer.enable_layerwise_casting(storage_dtype=torch.float8_e4m3fn, compute_dtype=torch.bfloat16)
+    eight = lived(tiny.framepack_of(coarse))[1]
+    assert not np.array_equal(brain, eight)
+    for rounded in (brain, eight):
+        assert 0 < np.abs(rounded - fine).mean() < 0.1 * np.abs(fine).mean()
+
+
+def test_blocks_that_are_offloaded_in_groups_give_the_same(f1):
+    hooked = tiny.framepack_of(tiny.parts(num_layers=2, num_single_layers=2))
+    here = torch.device("cpu")
+    apply_group_offloading(
+        hooked.network.denoiser, here, offload_device=here, offload_type="block_level", num_blocks_per_group=1
+    )
+    assert np.array_equal(lived(hooked)[1], lived(f1)[1])
 
 
 def test_guidance_is_an_input_of_the_network(parts, f1):
