@@ -1,5 +1,6 @@
 """FramePack behind the whole server and in the queue of clips, on a tiny network: what players and makers get."""
 
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from PIL import Image
 
 from model.clips.queue import submit
 from model.clips.request import ClipRequest, Given
-from model.hunyuan.framepack import I2V
+from model.hunyuan.framepack import F1, I2V
 from server.clips import Studio
 from server.diary import DiaryConfig
 from server.engine import EngineConfig
@@ -21,6 +22,7 @@ from tests.server.running import served
 from tests.server.ws_client import WsClient
 
 SECTION_FRAMES = 12
+QUICK = replace(F1, frame_rate=240.0)
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +56,7 @@ async def wait_for(client, *, seq):
 
 
 async def test_a_player_steers_prompts_and_starts_from_an_image(parts):
-    async with serving(tiny.framepack_of(parts)) as server:
+    async with serving(tiny.framepack_of(parts, weights=QUICK)) as server:
         hello = Hello(codec="raw", seed=3, prompt="a cat walks")
         async with WsClient(server.host, hello) as client:
             welcome = client.welcome
@@ -75,7 +77,7 @@ async def test_a_player_steers_prompts_and_starts_from_an_image(parts):
 
 
 async def test_two_players_share_the_model(parts):
-    model = tiny.framepack_of(parts)
+    model = tiny.framepack_of(parts, weights=QUICK)
     async with serving(model) as server:
         async with (
             WsClient(server.host, Hello(codec="raw", seed=1, prompt="a cat")) as one,
@@ -87,7 +89,7 @@ async def test_two_players_share_the_model(parts):
 
 
 async def test_a_world_outlives_its_server(parts, tmp_path):
-    model = tiny.framepack_of(parts)
+    model = tiny.framepack_of(parts, weights=QUICK)
     async with serving(model, tmp_path) as server, WsClient(server.host, Hello(codec="raw", seed=1)) as client:
         session = client.welcome.session
         last = (await client.frames(2 * SECTION_FRAMES))[-1].receipt.frame
@@ -99,7 +101,7 @@ async def test_a_world_outlives_its_server(parts, tmp_path):
 
 
 async def test_a_recalling_model_plays(parts):
-    model = tiny.framepack_of(parts, num_recalled=2)
+    model = tiny.framepack_of(parts, weights=QUICK, num_recalled=2)
     async with serving(model) as server, WsClient(server.host, Hello(codec="raw", seed=1)) as client:
         assert client.welcome.num_recalled == 2
         await client.send(Input(seq=1, keys=["ArrowLeft"]))
