@@ -3,21 +3,18 @@
 import asyncio
 import time
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from server.broadcast import Air, Broadcast
-from server.encode import EncodeConfig
-from server.metrics import Metrics
 from server.progress import PREVIEW_SIZE, TELL_EVERY, DraftingModel, Progress, message_of
 from server.protocol import Frame, Hello
 from server.protocol import Progress as Told
 from server.serve import ServeConfig, build
-from tests.server.running import served
+from tests.server.running import served, until
+from tests.server.test_broadcast import on_air
 from tests.server.tiny_model import TinyJob, TinyModel
 from tests.server.ws_client import WsClient
 
@@ -65,25 +62,17 @@ async def test_a_slow_section_tells_its_steps_before_its_frames() -> None:
         assert (await client.next(Frame)).receipt.frame == 0
 
 
-class Waiting:
-    """A session in a long section, as a broadcast sees it."""
-
-    progress = Progress(36, 4, 25, None)
-
-
 async def test_what_was_told_is_not_told_again() -> None:
-    with ThreadPoolExecutor(1) as executor:
-        air = Air(TinyModel().spec, EncodeConfig(), executor, time.monotonic, Metrics())
-        handle = Waiting()
-        broadcast = Broadcast(handle, air)  # type: ignore[arg-type]
+    async with on_air() as (broadcast, _):
+        broadcast.handle.settings(paused=True)
+        await until(lambda: broadcast.handle.paused and broadcast.handle._line.job is None)
         watcher = broadcast.join(role="viewer", codec="raw")
-        for _ in range(2):
-            await broadcast._tell_progress()
-        handle.progress = Progress(36, 5, 25, None)
-        await broadcast._tell_progress()
-        handle.progress = None  # type: ignore[assignment]
-        await broadcast._tell_progress()
-    assert [message.step for message in watcher.messages._items] == [4, 5]
+        for step in (4, 5):
+            broadcast.handle._line.progress = Progress(36, step, 25, None)
+            for _ in range(2):
+                await broadcast._tell_progress()
+        told = [message.step for message in watcher.messages._items if isinstance(message, Told)]
+    assert told == [4, 5]
 
 
 async def test_quick_sections_are_not_told_of() -> None:
