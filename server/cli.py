@@ -11,13 +11,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.progress import track
 
-from . import queue_commands, world_commands
+from . import queue_commands, train_commands, world_commands
+from .extras import extra
 from .queue_commands import Clips, clip_errors
 
 if TYPE_CHECKING:
     from .serve import ServeConfig
 
 app = typer.Typer(no_args_is_help=True, add_completion=False)
+app.command()(train_commands.train)
 app.add_typer(queue_commands.app, name="clips")
 app.add_typer(world_commands.app, name="worlds")
 
@@ -35,16 +37,6 @@ def rewander(
     ] = False,
 ) -> None:
     """Playable world models with a memory: the place you walk back to is the place you left."""
-
-
-@contextmanager
-def _extra(name: str) -> Iterator[None]:
-    """Around the imports of a command that needs the optional dependencies `name`."""
-    try:
-        yield
-    except ModuleNotFoundError as missing:
-        typer.echo(f"This command needs {missing.name}: pip install 'rewander[{name}]'", err=True)
-        raise typer.Exit(1) from missing
 
 
 Host = Annotated[str, typer.Option(help="Address to listen on; other than loopback needs a token.")]
@@ -213,7 +205,7 @@ def record(
     workers: Annotated[int | None, typer.Option(min=1, help="Processes; one for each core by default.")] = None,
 ) -> None:
     """Record episodes to train on: frames, controls and poses."""
-    with _extra("train"):
+    with extra("train"):
         from model.training.record import Recording
         from model.training.record import record as record_missing
 
@@ -223,34 +215,6 @@ def record(
     paths = record_missing(recording, seeds=seeds, workers=workers or os.cpu_count() or 1)
     for _ in track(paths, "Recording", total=missing):
         pass
-
-
-@app.command()
-def train(
-    stage: Annotated[str, typer.Argument(help="vae, motion, odometry, dit, in this order; then export.")],
-    folder: Annotated[Path, typer.Argument(help="Checkpoints, logs and samples; training resumes from them.")],
-    episodes: Annotated[Path, typer.Option(help="Recorded episodes.")] = Path("data/rooms"),
-    steps: Annotated[int | None, typer.Option(min=1, help="Steps in all, those done before included.")] = None,
-    seed: Annotated[int, typer.Option(min=0)] = 0,
-    threads: Annotated[int | None, typer.Option(min=1, help="Threads; all cores but one by default.")] = None,
-    device: Annotated[str, typer.Option(help="cuda or cpu; CUDA where there is one by default.")] = "",
-) -> None:
-    """Train `rooms` from scratch, stage by stage; `export` writes the weights into FOLDER/weights."""
-    with _extra("train"):
-        from model.training.stages import STAGES, StageError, Workshop, export, fastest_device, use_threads
-
-    if stage not in {*STAGES, "export"}:
-        raise typer.BadParameter(f"expected one of {', '.join(STAGES)} or export, got {stage!r}")
-    use_threads(threads or max(1, (os.cpu_count() or 2) - 1))
-    shop = Workshop(folder, episodes, device or fastest_device())
-    try:
-        if stage == "export":
-            export(shop, folder / "weights")
-        else:
-            run, usual = STAGES[stage]
-            run(shop, steps=steps or usual, seed=seed)
-    except StageError as error:
-        raise typer.BadParameter(str(error)) from error
 
 
 @app.command()
@@ -305,7 +269,7 @@ def evaluate(
     """Measure the `rooms` model: next frames, revisits, loops, drift, control, retrieval."""
     import json
 
-    with _extra("train"):
+    with extra("train"):
         from model.evaluation.suite import Extent
         from model.rooms.world import create
         from model.rooms.world import load as load_weights

@@ -5,16 +5,13 @@ beside it that learned in full in `learned.safetensors`. Playing needs no peft: 
 from collections.abc import Mapping
 from pathlib import Path
 
-import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from ..checkpoints.lora import LoraError, merge_lora, read_lora
+
 LORA, LEARNED = "lora.safetensors", "learned.safetensors"
 PREFIX = "transformer."  # where diffusers' pipelines have the network
-
-
-class LoraError(ValueError):
-    """A folder without adapters, or with those of another network; the message says which."""
 
 
 def save_lora(folder: Path, *, lora: Mapping[str, Tensor], learned: Mapping[str, Tensor]) -> None:
@@ -25,7 +22,6 @@ def save_lora(folder: Path, *, lora: Mapping[str, Tensor], learned: Mapping[str,
         _save(folder / LEARNED, learned)
 
 
-@torch.no_grad()
 def fuse_lora(folder: Path, network: nn.Module, *, learned: Mapping[str, nn.Module]) -> None:
     """Add the adapters in `folder` to the Linear modules of `network`, and load the modules that learned in full.
 
@@ -33,21 +29,10 @@ def fuse_lora(folder: Path, network: nn.Module, *, learned: Mapping[str, nn.Modu
     """
     if not (folder / LORA).exists():
         raise LoraError(f"expected {folder / LORA}; `rewander train lora` writes it")
-    weights = {name.removeprefix(PREFIX): weight for name, weight in load_file(folder / LORA).items()}
-    changes = {name.removesuffix(".lora_A.weight"): name for name in weights if name.endswith(".lora_A.weight")}
-    modules = dict(network.named_modules())
-    pairs = []
-    for name, down in changes.items():
-        a, b, linear = weights[down], weights.get(f"{name}.lora_B.weight"), modules.get(name)
-        if not isinstance(linear, nn.Linear) or b is None or linear.weight.shape != (len(b), a.shape[1]):
-            raise LoraError(f"expected adapters of this network in {folder / LORA}, got for {name} what does not fit")
-        pairs.append((linear, b, a))
-    loaded = _load_learned(folder / LEARNED, learned)
-    for linear, b, a in pairs:
-        change = b.float() @ a.float()
-        linear.weight.copy_(linear.weight.float() + change.to(linear.weight.device))
+    changes, loaded = read_lora(folder / LORA, network), _load_learned(folder / LEARNED, learned)
+    merge_lora(network, changes)
     for parameter, weight in loaded:
-        parameter.copy_(weight)
+        parameter.data.copy_(weight)
 
 
 def _load_learned(path: Path, learned: Mapping[str, nn.Module]) -> list[tuple[Tensor, Tensor]]:

@@ -5,7 +5,8 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from model.lora.files import LEARNED, LORA, LoraError, fuse_lora, save_lora
+from model.checkpoints.lora import LoraError
+from model.lora.files import LEARNED, LORA, fuse_lora, save_lora
 
 
 def network(width=4):
@@ -40,18 +41,10 @@ def test_a_coarse_network_keeps_its_type(tmp_path):
     assert not torch.equal(mine[0].weight, network().bfloat16()[0].weight)
 
 
-@pytest.mark.parametrize(
-    ("weights", "told"),
-    [
-        (lora(width=5), "for 0 what does not fit"),
-        ({name.replace("0.", "7."): weight for name, weight in lora().items()}, "for 7 what does not fit"),
-        ({"0.lora_A.weight": torch.ones(2, 3)}, "for 0 what does not fit"),
-    ],
-)
-def test_adapters_of_another_network_are_refused(tmp_path, weights, told):
-    save_lora(tmp_path, lora=weights, learned={})
+def test_adapters_of_another_network_are_refused(tmp_path):
+    save_lora(tmp_path, lora=lora(width=5), learned={})
     mine = network()
-    with pytest.raises(LoraError, match=told):
+    with pytest.raises(LoraError, match=r"expected a change of \(4, 3\)"):
         fuse_lora(tmp_path, mine, learned={})
     assert torch.equal(mine[0].weight, network()[0].weight)
 

@@ -1,0 +1,71 @@
+"""`rewander train lora`: from recorded episodes and a model's weights to adapters; a killed run loses little."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+
+import torch
+
+from ..checkpoints.fill import EXACT
+from ..checkpoints.load import load
+from ..checkpoints.lora import LoraError
+from ..checkpoints.places import Shelf
+from ..framepack.camera import load_camera
+from ..framepack.pictures import Pictures
+from ..packing.schedule import Schedule
+from ..training.loop import Run
+from ..wan.framepack import WAN, latent_format
+from .films import encode_films
+from .framepack import FilmTraining, film_task
+from .task import LoraTask, LoraTraining, train_lora
+from .wan import wan_student
+
+
+@dataclass(frozen=True, slots=True)
+class LoraOrder:
+    """What is asked for. `folder` gets films, checkpoint and log, and in the end the adapters."""
+
+    folder: Path
+    episodes: Path
+    weights: Shelf
+    prompt: str = ""  # of all episodes, before what was pressed
+    frame_shape: tuple[int, int] = (480, 832)
+    schedule: str = WAN.schedules["vanilla"]
+    seed: int = 0
+    device: str = ""  # CUDA where there is one if empty
+    threads: int = 1
+
+    def files(self) -> list[Path]:
+        files = sorted(self.episodes.glob("*.safetensors"))
+        if not files:
+            raise LoraError(f"expected episodes (*.safetensors) in {self.episodes}; `rewander record` makes them")
+        return files
+
+
+def stage_lora(model: str, order: LoraOrder, training: LoraTraining, *, steps: int) -> Path:
+    """Train to `steps` and return the folder that `fuse_lora` reads.
+
+    Raises LoraError for a model without a task, MissingWeightsError or WrongWeightsError, ScheduleError, and
+    ValueError for files that are no episodes.
+    """
+    if model not in TASKS:
+        raise LoraError(f"expected a model that LoRA fine-tunes, one of {', '.join(TASKS)}, got {model!r}")
+    torch.set_num_threads(order.threads)
+    run = Run(order.folder / "lora", steps)
+    train_lora(TASKS[model](model, order), run, training, seed=order.seed)
+    return run.folder
+
+
+def _wan_task(model: str, order: LoraOrder) -> LoraTask:
+    schedule, episodes = Schedule.parse(order.schedule), order.files()
+    device = torch.device(order.device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    parts = load(order.weights, model, device=device, precision=None if device.type == "cuda" else EXACT)
+    pictures = Pictures(parts.vae, latent_format(parts.vae), device=device)
+    films = list(encode_films(pictures, episodes, order.folder / "films", shape=order.frame_shape))
+    training = FilmTraining(schedule, prompt=order.prompt)
+    return film_task(wan_student(parts, schedule), films, training, camera=load_camera(), seed=order.seed)
+
+
+# What a model adds here to be fine-tuned: a LoraTask made of what was asked for.
+TASKS: Mapping[str, Callable[[str, LoraOrder], LoraTask]] = MappingProxyType({"wan": _wan_task, "wan-14b": _wan_task})

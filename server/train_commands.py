@@ -1,0 +1,72 @@
+"""`rewander train`: the stages that make `rooms`, and LoRA for large models; commands import what they need."""
+
+import os
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from .extras import extra
+
+HUB = Path("~/.cache/huggingface/hub")
+
+
+def train(
+    stage: Annotated[str, typer.Argument(help="vae, motion, odometry, dit, in this order; then export. Or lora.")],
+    folder: Annotated[Path, typer.Argument(help="Checkpoints, logs and samples; training resumes from them.")],
+    episodes: Annotated[Path, typer.Option(help="Recorded episodes.")] = Path("data/rooms"),
+    steps: Annotated[int | None, typer.Option(min=1, help="Steps in all, those done before included.")] = None,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    threads: Annotated[int | None, typer.Option(min=1, help="Threads; all cores but one by default.")] = None,
+    device: Annotated[str, typer.Option(help="cuda or cpu; CUDA where there is one by default.")] = "",
+    model: Annotated[str, typer.Option(help="lora: the model to fine-tune.")] = "wan",
+    weights: Annotated[list[Path] | None, typer.Option(help="lora: a folder to look in for them; repeatable.")] = None,
+    prompt: Annotated[str, typer.Option(help="lora: what all episodes show; what was pressed is added.")] = "",
+    rank: Annotated[int, typer.Option(min=1, help="lora: of the adapters.")] = 16,
+    rate: Annotated[float, typer.Option(help="lora: of learning.")] = 1e-4,
+    frame: Annotated[tuple[int, int], typer.Option(help="lora: height and width of frames.")] = (480, 832),
+    schedule: Annotated[str, typer.Option(help="lora: of the history; the released one by default.")] = "",
+) -> None:
+    """Train `rooms` from scratch, stage by stage; `export` writes the weights into FOLDER/weights. Or fine-tune.
+
+    `lora` teaches a large model the episodes' world and keys; its adapters are then in FOLDER/lora.
+    """
+    threads = threads or max(1, (os.cpu_count() or 2) - 1)
+    if stage == "lora":
+        asked = {"prompt": prompt, "frame_shape": frame, "seed": seed, "device": device, "threads": threads}
+        asked |= {"schedule": schedule} if schedule else {}
+        learning = {"rank": rank, "rate": rate}
+        _fine_tune(model, (folder, episodes, weights or [HUB.expanduser()]), asked, learning, steps=steps or 2_000)
+        return
+    with extra("train"):
+        from model.training.stages import STAGES, StageError, Workshop, export, fastest_device, use_threads
+
+    if stage not in {*STAGES, "export"}:
+        raise typer.BadParameter(f"expected one of {', '.join(STAGES)}, export or lora, got {stage!r}")
+    use_threads(threads)
+    shop = Workshop(folder, episodes, device or fastest_device())
+    try:
+        if stage == "export":
+            export(shop, folder / "weights")
+        else:
+            run, usual = STAGES[stage]
+            run(shop, steps=steps or usual, seed=seed)
+    except StageError as error:
+        raise typer.BadParameter(str(error)) from error
+
+
+def _fine_tune(
+    model: str, places: tuple[Path, Path, list[Path]], asked: dict[str, Any], learning: dict[str, Any], *, steps: int
+) -> None:
+    with extra("train"):
+        from model.checkpoints.places import Shelf
+        from model.lora.stage import LoraOrder, stage_lora
+        from model.lora.task import LoraTraining
+
+    folder, episodes, weights = places
+    try:
+        order = LoraOrder(folder, episodes, Shelf(tuple(weights)), **asked)
+        adapters = stage_lora(model, order, LoraTraining(**learning), steps=steps)
+    except (OSError, ValueError) as error:
+        raise typer.BadParameter(str(error)) from error
+    typer.echo(f"The adapters are in {adapters}")

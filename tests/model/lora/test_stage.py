@@ -1,0 +1,64 @@
+"""The whole way: a checkpoint in its official layout and recorded episodes in, adapters out."""
+
+import numpy as np
+import pytest
+import torch
+from safetensors.numpy import save_file
+
+from model.checkpoints.fill import EXACT
+from model.checkpoints.load import load
+from model.checkpoints.lora import LoraError
+from model.checkpoints.places import MissingWeightsError, Shelf
+from model.lora.files import fuse_lora
+from model.lora.stage import LoraOrder, stage_lora
+from model.lora.task import LoraTraining
+from model.lora.wan import wan_student
+from model.packing.schedule import Schedule
+from model.training.record import FORMAT
+from tests.model.checkpoints import official
+from tests.model.wan import tiny
+
+SCHEDULE = "f1k1f4k4f2k2f1k1_g2"
+
+
+@pytest.fixture
+def order(tmp_path):
+    official.write_wan(tmp_path / "weights")
+    (tmp_path / "episodes").mkdir()
+    for seed in range(2):
+        frames = np.stack([tiny.image((32, 32), seed=10 * seed + i) for i in range(17)])
+        arrays = {"frames": frames, "controls": np.zeros((17, 3), np.float32), "poses": np.zeros((17, 3), np.float32)}
+        save_file(arrays, tmp_path / "episodes" / f"{seed}.safetensors", {"format": FORMAT})
+    shelf = Shelf((tmp_path / "weights",))
+    return LoraOrder(
+        tmp_path / "out", tmp_path / "episodes", shelf, prompt="a garden", frame_shape=(32, 32), schedule=SCHEDULE
+    )
+
+
+def test_adapters_come_out_and_fit_the_model(order):
+    folder = stage_lora("wan", order, LoraTraining(rank=2, rate=1e-2), steps=3)
+    assert folder == order.folder / "lora"
+    assert len(list((order.folder / "films").glob("*.safetensors"))) == 2
+    parts = load(order.weights, "wan", device=torch.device("cpu"), precision=EXACT)
+    student = wan_student(parts, Schedule.parse(SCHEDULE))
+    before = parts.transformer.blocks[0].attn1.to_q.weight.clone()
+    fuse_lora(folder, student.denoiser, learned=student.learned)
+    assert not before.equal(parts.transformer.blocks[0].attn1.to_q.weight)
+
+
+def test_it_goes_on_from_its_checkpoint(order):
+    stage_lora("wan", order, LoraTraining(rank=2), steps=1)
+    written = (order.folder / "films" / "0.safetensors").stat().st_mtime_ns
+    stage_lora("wan", order, LoraTraining(rank=2), steps=2)
+    assert (order.folder / "films" / "0.safetensors").stat().st_mtime_ns == written
+
+
+def test_what_is_missing_is_said(order, tmp_path):
+    with pytest.raises(LoraError, match="one of wan, wan-14b, got 'clouds'"):
+        stage_lora("clouds", order, LoraTraining(), steps=1)
+    with pytest.raises(MissingWeightsError, match="hf download Wan-AI/Wan2.1-T2V-14B-Diffusers"):
+        stage_lora("wan-14b", order, LoraTraining(), steps=1)
+    (tmp_path / "nothing").mkdir()
+    empty = LoraOrder(order.folder, tmp_path / "nothing", order.weights)
+    with pytest.raises(LoraError, match="`rewander record` makes them"):
+        stage_lora("wan", empty, LoraTraining(), steps=1)
