@@ -3,7 +3,7 @@
 C x h x w one latent, S latents of a section.
 """
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +24,7 @@ from .options import FEATURE_GRID, Options, Weights, spec_of
 from .pictures import Pictures, Reel, to_uint8
 from .slots import Slots, aimed_pieces, with_target
 from .step_cache import StepCache
+from .stepping import step_all
 from .wording import Mix, Wording
 
 SOLVERS = {"euler": Euler, "unipc": UniPC}
@@ -57,6 +58,17 @@ class FramePackJob:
     @property
     def steps_left(self) -> int:
         return len(self.solver.sigmas) - 1 - self.solver.done
+
+    def row(self) -> Row:
+        return Row(self.noisy, self._sigma, self.context, self.given, self.cache)
+
+    def take(self, velocity: Tensor) -> None:
+        self.clean = self.noisy - self._sigma.to(velocity.device) * velocity
+        self.noisy = self.solver.step(self.noisy, velocity)
+
+    @property
+    def _sigma(self) -> Tensor:
+        return self.solver.sigmas[self.solver.done]
 
 
 class FramePack:
@@ -120,20 +132,7 @@ class FramePack:
 
     @torch.inference_mode()
     def advance(self, jobs: Sequence[FramePackJob]) -> None:
-        alike: dict[Hashable, list[FramePackJob]] = {}
-        for job in jobs:
-            if job.steps_left:
-                alike.setdefault(job.context.layout, []).append(job)
-        for batch in alike.values():
-            sigmas = [job.solver.sigmas[job.solver.done] for job in batch]
-            rows = [
-                Row(job.noisy, sigma, job.context, job.given, job.cache)
-                for job, sigma in zip(batch, sigmas, strict=True)
-            ]
-            velocities = self.network.velocity(rows).split(1)
-            for job, sigma, velocity in zip(batch, sigmas, velocities, strict=True):
-                job.clean = job.noisy - sigma.to(velocity.device) * velocity
-                job.noisy = job.solver.step(job.noisy, velocity)
+        step_all(self.network, jobs)
 
     def finish(self, jobs: Sequence[FramePackJob]) -> list[Section]:
         for job in jobs:

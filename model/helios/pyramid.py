@@ -58,7 +58,8 @@ class Pyramid:
     @property
     def steps_left(self) -> int:
         factor = 2 if self._is_distilled and self._is_thorough else 1
-        return factor * sum(self._plan.steps[self._stage :]) - self._done
+        left = factor * sum(self._plan.steps[self._stage :]) - self._done
+        return min(left, self._plan.num_steps)  # a thorough chunk's progress stands still at first
 
     @property
     def sigma(self) -> Tensor:

@@ -3,7 +3,7 @@
 C x h x w one latent, S latents of a chunk, which is one section and one latent of the server's.
 """
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,7 @@ from ..framepack.camera import Camera
 from ..framepack.network import Row
 from ..framepack.options import FEATURE_GRID, OptionsError
 from ..framepack.pictures import Pictures, to_uint8
+from ..framepack.stepping import step_all
 from ..framepack.wording import Mix, Wording
 from ..packing.context import Context
 from ..packing.schedule import Schedule
@@ -65,14 +66,25 @@ class HeliosJob:
 
     state: HeliosState
     wording: Wording  # as it was when the chunk began
+    contexts: Mapping[int, Context]  # by the width of the noisy latents
     context: Context
     given: Any
     noisy: Tensor  # (1, C, S, h, w) float32, smaller at first if a pyramid is climbed
     course: Course
+    clean: Tensor | None = None  # like `noisy`: as the last step foresaw it
 
     @property
     def steps_left(self) -> int:
         return self.course.steps_left
+
+    def row(self) -> Row:
+        return Row(self.noisy, self.course.sigma, self.context, self.given, None)
+
+    def take(self, velocity: Tensor) -> None:
+        """Where the size changes, the same history stands before a target elsewhere."""
+        self.clean = self.noisy - self.course.sigma.to(velocity) * velocity
+        self.noisy = self.course.step(self.noisy, velocity)
+        self.context = self.contexts[self.noisy.shape[-1]]
 
 
 class Helios:
@@ -140,14 +152,7 @@ class Helios:
 
     @torch.inference_mode()
     def advance(self, jobs: Sequence[HeliosJob]) -> None:
-        alike: dict[Hashable, list[HeliosJob]] = {}
-        for job in jobs:
-            if job.steps_left:
-                alike.setdefault(job.context.layout, []).append(job)
-        for batch in alike.values():
-            rows = [Row(job.noisy, job.course.sigma, job.context, job.given, None) for job in batch]
-            for job, velocity in zip(batch, self.network.velocity(rows).split(1), strict=True):
-                self._step(job, velocity)
+        step_all(self.network, jobs)
 
     def finish(self, jobs: Sequence[HeliosJob]) -> list[Section]:
         chunks = [to_chunk(job.noisy[0]) for job in jobs]
@@ -164,6 +169,12 @@ class Helios:
     def decode(self, states: Sequence[HeliosState], sections: Sequence[Section]) -> list[np.ndarray]:  # noqa: ARG002 - a chunk stands alone
         films = (from_chunk(section.latents[0], section=self._section) for section in sections)
         return [to_uint8(self.pictures.decode(film)) for film in films]
+
+    @torch.inference_mode()
+    def draft(self, job: HeliosJob) -> np.ndarray:
+        """The last frame (H, W, 3) of a chunk as its last step foresaw it, decoded alone; small steps look coarse."""
+        newest = job.noisy if job.clean is None else job.clean
+        return fit(to_uint8(self.pictures.decode(newest[0, :, -1:].float()))[0], shape=self.spec.frame_shape)
 
     def encode(self, frames: np.ndarray) -> np.ndarray:
         """A chunk (C, S h, w) of each frame, standing still."""
@@ -203,24 +214,16 @@ class Helios:
 
     def _job(self, state: HeliosState, history: History, *, mix: Mix, wording: Wording) -> HeliosJob:
         pieces = self._slots.pieces(history, first=state.first, before=state.before)
-        context = self.network.pack(pieces, target=torch.tensor([self._slots.target]))
+        target = torch.tensor([self._slots.target])
+        context = self.network.pack(pieces, target=target)
         random = generator_of(state.seed, state.sections + 1)
         noise = torch.randn(1, self.spec.latent_shape[0], self._section, *self._grid, generator=random)
         course = self.plan.course(random, tokens=self._tokens, is_first=state.sections == 0)
+        noisy = course.begin(noise.to(self.network.device))
+        grids = [(self._grid[0] >> n, self._grid[1] >> n) for n in range(self.plan.num_halvings + 1)]
+        contexts = {grid[1]: self.network.retarget(context, target=target, grid=grid) for grid in grids}
         given = self.network.condition(mix, None)
-        job = HeliosJob(state, wording, context, given, noise, course)
-        self._resize(job, course.begin(noise.to(self.network.device)))
-        return job
-
-    def _step(self, job: HeliosJob, velocity: Tensor) -> None:
-        self._resize(job, job.course.step(job.noisy, velocity))
-
-    def _resize(self, job: HeliosJob, noisy: Tensor) -> None:
-        """Go on with `noisy`, whose tokens stand elsewhere if its size is new."""
-        if noisy.shape != job.noisy.shape:
-            target, rows, columns = torch.tensor([self._slots.target]), *noisy.shape[-2:]
-            job.context = self.network.retarget(job.context, target=target, grid=(rows, columns))
-        job.noisy = noisy
+        return HeliosJob(state, wording, contexts, contexts[noisy.shape[-1]], given, noisy, course)
 
 
 def generator_of(seed: int, index: int) -> torch.Generator:

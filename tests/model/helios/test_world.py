@@ -5,6 +5,7 @@ import pytest
 import torch
 from diffusers import HeliosPipeline
 
+from model.framepack.pictures import to_uint8
 from model.helios.chunks import to_chunk
 from model.helios.course import StraightPlan
 from model.helios.world import generator_of
@@ -159,3 +160,16 @@ def test_what_the_server_is_told(parts):
     assert keys.shape == (3, spec.feature_size)
     assert np.allclose(np.linalg.norm(keys, axis=1), 1)
     assert keys[0] @ keys[1] < 0.999
+
+
+def test_a_draft_foresees_what_comes(parts):
+    model = tiny.helios_of(parts, StraightPlan(tiny.scheduler(), STEPS))
+    player = Player(model)
+    [job] = model.begin([player.state], [REST], [player.history])
+    noise, drafts = model.draft(job), []
+    while job.steps_left:
+        model.advance([job])
+        drafts.append(model.draft(job))
+    final = model.pictures.decode(job.noisy[0, :, -1:])
+    assert np.abs(drafts[-1].astype(int) - to_uint8(final)[0]).max() <= 1
+    assert not np.array_equal(drafts[0], noise)
