@@ -10,7 +10,7 @@ from model.world_model import ModelSpec
 
 from .auth import Role
 from .encode import LEAST_BIT_RATE, Codec, EncodeConfig, Picture, Studio, ceiling
-from .feed import Mailbox, Produced, SessionEndedError
+from .feed import Produced, SessionEndedError
 from .handle import Handle
 from .mailbox import Messages, Pictures, Shot
 from .metrics import Metrics
@@ -55,6 +55,7 @@ class Broadcast:
     def __init__(self, handle: Handle, air: Air) -> None:
         self.handle = handle
         self._air = air
+        self._mailbox = handle.mailbox()  # open while anyone watches
         spec, config = air.spec, air.config
         self._studio = Studio(spec.frame_shape, frame_rate=spec.frame_rate, config=config)
         most = ceiling(spec.frame_shape, frame_rate=spec.frame_rate, config=config)
@@ -74,6 +75,8 @@ class Broadcast:
         pictures = Pictures(needs_key=self.needs_key, overflowed=lambda lost: self._overflowed(watcher, lost))
         watcher = Watcher(role, codec, pictures, Messages())
         self._place(watcher)
+        if len(self._watchers) == 1:
+            self._mailbox.open()
         if self._ended is not None:
             watcher.messages.put(self._ended)
         self.needs_key()
@@ -93,6 +96,8 @@ class Broadcast:
 
     def leave(self, watcher: Watcher) -> None:
         self._watchers.remove(watcher)
+        if not self._watchers:
+            self._mailbox.close()
 
     def needs_key(self) -> None:
         """Someone's decoder needs a key frame; many who ask at once get one."""
@@ -125,6 +130,7 @@ class Broadcast:
             assert isinstance(reason, SessionEndedError)
             self.end(Error(code=reason.code, message=str(reason)))
         finally:
+            self._mailbox.close()
             # megabytes, that would wait for the garbage collector: what watches and is watched refers to each other
             self._air.executor.submit(self._studio.close)
 
@@ -134,17 +140,16 @@ class Broadcast:
         self.tell(reason)
 
     async def _film(self) -> None:
-        with self.handle.subscribe() as mailbox:
-            while True:
-                produced = await self._next(mailbox)
-                if produced is not None and self._watchers:
-                    await self._show(produced)
+        while True:
+            produced = await self._next()
+            if produced is not None and self._watchers:
+                await self._show(produced)
 
-    async def _next(self, mailbox: Mailbox) -> Produced | None:
+    async def _next(self) -> Produced | None:
         """The next frame, or the last one again when none comes (in a pause) and someone needs a key frame."""
         try:
             async with asyncio.timeout(REPEAT_AFTER if self._wants_key else None) as self._patience:
-                self._note(await mailbox.get())
+                self._note(await self._mailbox.get())
         except TimeoutError:
             return self._newest
         finally:

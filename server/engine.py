@@ -48,7 +48,7 @@ class EngineStats:
     """The engine's figures; `num_` count from the start on."""
 
     sessions: int
-    attended: int  # sessions that generate: someone plays or watches, not paused
+    attended: int  # sessions that generate, or soon will: someone plays or watches, not paused
     batch_size: int  # of the last denoise step
     section_seconds: float  # the engine's own time for one section of one session, a running mean
     num_sections: int  # made
@@ -312,7 +312,7 @@ class Engine:
             )
 
     def _num_attended(self) -> int:
-        return sum(line.link.is_attended and not line.paused for line in list(self._lines.values()))
+        return sum(line.link.is_wanted and not line.paused for line in list(self._lines.values()))
 
     def _leave(self, drain: bool) -> None:
         self._leaving = True

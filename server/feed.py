@@ -25,6 +25,9 @@ class Produced:
     generate_ms: float  # from binding the controls of the frame's section to having its frames
 
 
+MOST_WAITING = 2  # sections whose frames wait for their time, or for someone to see them
+
+
 class SessionEndedError(Exception):
     """The session is over. `code` goes to the client."""
 
@@ -41,10 +44,8 @@ class Mailbox:
 
     def __init__(self, feed: "Feed") -> None:
         self._feed = feed
-        self._newest = feed.newest
+        self._newest: Produced | None = None
         self._changed = asyncio.Event()
-        if self._newest is not None or feed.ended is not None:
-            self._changed.set()
 
     async def get(self) -> Produced:
         """Wait for a frame that this reader has not had; the first may be an older one. Raises SessionEndedError."""
@@ -61,8 +62,12 @@ class Mailbox:
         self._newest = produced or self._newest
         self._changed.set()
 
+    def open(self) -> None:
+        """Begin to read, with the frame that was shown last, or begin again after `close`."""
+        self._feed.join(self)
+
     def close(self) -> None:
-        """Read no more; a session that nobody reads and nobody plays stops generating."""
+        """Read no more; a session that nobody reads stops generating, and its next frame waits."""
         self._feed.leave(self)
 
     def __aiter__(self) -> Self:
@@ -90,27 +95,37 @@ class Feed:
         self.ended: SessionEndedError | None = None
         self._clock, self._changed = clock, changed
         self._mailboxes: set[Mailbox] = set()
-        self._waiting: deque[tuple[float, Produced]] = deque()  # at most two sections' frames: the pacer sees to it
+        self._waiting: deque[tuple[float, Produced]] = deque()  # `MOST_WAITING` sections: the pacer sees to it
+        self._shown_at = 0.0  # when the newest was due
         self._timer: asyncio.Handle | None = None
 
     @property
     def num_readers(self) -> int:
         return len(self._mailboxes)
 
-    def join(self) -> Mailbox:
-        mailbox = Mailbox(self)
+    def join(self, mailbox: Mailbox) -> None:
+        if self.newest is not None or self.ended is not None:
+            mailbox.put(self.newest)
+        is_first = not self._mailboxes
         self._mailboxes.add(mailbox)
+        if is_first and self._waiting:
+            self._take_up()
         self._changed()
-        return mailbox
 
     def leave(self, mailbox: Mailbox) -> None:
         self._mailboxes.discard(mailbox)
+        if not self._mailboxes and self._timer is not None:
+            self._timer.cancel()  # the frames that nobody has seen are for whoever comes back
         self._changed()
 
     def release(self, section: Sequence[tuple[float, Produced]]) -> None:
-        """Show each frame at its time, in seconds of the clock, and never before an earlier one."""
+        """Show each frame at its time, in seconds of the clock, and never before an earlier one.
+
+        When nobody reads any more, the section that was in flight then waits with those before it.
+        """
         self._waiting.extend(section)
-        self._show_due()
+        if self._mailboxes or len(self._waiting) > MOST_WAITING * len(section):
+            self._show_due()
 
     def clear(self) -> None:
         """Drop the frames that still wait for their time: their world has been left."""
@@ -123,9 +138,15 @@ class Feed:
         for mailbox in self._mailboxes:
             mailbox.put(None)
 
+    def _take_up(self) -> None:
+        """Show the frames that wait as far after now as they were to come after the one that was shown last."""
+        late = self._clock() - (self._waiting[0][0] if self.newest is None else self._shown_at)
+        self._waiting = deque((at + late, produced) for at, produced in self._waiting)
+        self._show_due()
+
     def _show_due(self) -> None:
         while self._waiting and self._waiting[0][0] <= self._clock():
-            _, self.newest = self._waiting.popleft()
+            self._shown_at, self.newest = self._waiting.popleft()
             for mailbox in self._mailboxes:
                 mailbox.put(self.newest)
         if self._timer is not None:

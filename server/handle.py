@@ -87,10 +87,19 @@ class Handle:
 
     def subscribe(self) -> Mailbox:
         """Read the session's frames, the newest first; close the mailbox when done (it is a context manager)."""
-        return self._line.link.feed.join()
+        mailbox = self.mailbox()
+        mailbox.open()
+        return mailbox
+
+    def mailbox(self) -> Mailbox:
+        """As `subscribe`, but nothing is read before it is opened."""
+        return Mailbox(self._line.link.feed)
 
     def player_joined(self) -> None:
-        """Someone takes the controls, from the last player if there is one; inputs count from zero."""
+        """Someone takes the controls, from the last player if there is one; inputs count from zero.
+
+        The world goes on once somebody reads its frames.
+        """
         self.controls.hand_over()
         self._line.link.player_gone_at = None
         self._requests.wake()

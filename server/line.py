@@ -49,7 +49,8 @@ class Line:
         """Whether it is to generate: attended, not paused, not over. After a rest its schedule starts anew."""
         awake = self.link.is_attended and not self.paused and self.ended is None
         if awake and self._resting:
-            self.pacer.restart(self._clock())
+            has_shown = self.world.session.num_sections > 0  # then the last frame is seen again, for its time
+            self.pacer.restart(self._clock() + has_shown * self.pacer.period)
         self._resting = not awake
         return awake
 

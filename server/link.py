@@ -63,8 +63,13 @@ class Link:
 
     @property
     def is_attended(self) -> bool:
-        """Whether anyone plays or watches."""
-        return self.player_gone_at is None or self.feed.num_readers > 0
+        """Whether anyone sees the frames: a player who still connects does not, and the world waits for it."""
+        return self.feed.num_readers > 0
+
+    @property
+    def is_wanted(self) -> bool:
+        """Whether anyone sees the frames, or is about to."""
+        return self.is_attended or self.player_gone_at is None
 
     def call(self, function: Callable[..., None], *args: Any) -> None:
         """Call on the event loop's side from the engine's."""

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 
 import msgspec
@@ -28,6 +29,7 @@ from .seat import Seat
 
 NUM_WAITING = 32  # messages of a client that wait to be obeyed; controls never wait
 MAX_UNSENT = 262_144  # bytes that may wait on the events channel; a client that takes none loses reports
+EVENTS_TIMEOUT = 2.0  # seconds for a player's client to open its events channel: the world waits for it
 LINGER = 0.1  # seconds for the last message to leave before the connection closes
 
 logger = logging.getLogger(__name__)
@@ -104,7 +106,7 @@ class Peer:
         self._video = self._peer.addTransceiver(self._track, direction="sendonly")
         self._events: RTCDataChannel | None = None
         self._inbox: asyncio.Queue[FromClient] = asyncio.Queue(NUM_WAITING)
-        self._decided, self._over = asyncio.Event(), asyncio.Event()
+        self._decided, self._over, self._can_talk = asyncio.Event(), asyncio.Event(), asyncio.Event()
         self.has_connected = False
         self._end: ProtocolError | Left = Left()
         self._silence: asyncio.Timeout | None = None
@@ -163,7 +165,15 @@ class Peer:
         if self._over.is_set():
             raise self._end
 
+    async def _wait_for_events(self) -> None:
+        """The world of a player goes on only when it hears of it, so that it loses nothing by a slow connection."""
+        if self._seat.role == "player" and self._peer.sctp is not None:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(EVENTS_TIMEOUT):
+                    await self._can_talk.wait()
+
     async def _serve(self) -> None:
+        await self._wait_for_events()
         watcher = self._seat.watch("h264")
         self._track.begin(watcher.pictures)
         if self._events is not None:
@@ -219,6 +229,7 @@ class Peer:
             self._end = end
             self._over.set()
             self._decided.set()
+            self._can_talk.set()
 
     def _take_channel(self, channel: RTCDataChannel) -> None:
         if channel.protocol != SUBPROTOCOL or channel.label not in ("input", "events"):
@@ -227,6 +238,7 @@ class Peer:
         channel.on("message", self._receive)
         if channel.label == "events":
             self._events = channel
+            self._can_talk.set()
             self._seat.greet()
 
     def _receive(self, data: bytes | str) -> None:

@@ -9,6 +9,7 @@ from http.client import HTTPConnection
 from typing import Any
 from urllib.parse import urlsplit
 
+from server.feed import Produced
 from server.serve import DrainingServer, ServeConfig, build
 from tests.server.tiny_model import TinyModel
 
@@ -65,6 +66,18 @@ async def until(happened: Callable[[], object]) -> None:
     async with asyncio.timeout(PATIENCE):
         while not happened():  # noqa: ASYNC110
             await asyncio.sleep(0.01)
+
+
+async def stopped_at(server: Running) -> Produced:
+    """The frame at which the only session of a server rests, once all its clients have left."""
+    await until(lambda: not server.house.lobby._places)
+    (handle,) = server.house.engine.handles
+    await asyncio.sleep(0.1)  # the section in flight
+    feed = handle._line.link.feed
+    before = feed.newest
+    await asyncio.sleep(0.1)
+    assert before is not None and feed.newest is before
+    return before
 
 
 @asynccontextmanager

@@ -20,13 +20,19 @@ def feed() -> Feed:
     return Feed(clock=time.monotonic, changed=lambda: None)
 
 
+def reader_of(source: Feed) -> Mailbox:
+    mailbox = Mailbox(source)
+    mailbox.open()
+    return mailbox
+
+
 def show(target: Feed, *indices: int) -> None:
     target.release([(0.0, produced(index)) for index in indices])
 
 
 async def test_every_reader_gets_the_newest_and_a_slow_one_delays_nobody() -> None:
     source = feed()
-    quick, slow = source.join(), source.join()
+    quick, slow = reader_of(source), reader_of(source)
     seen = []
     for index in range(3):
         show(source, index)
@@ -40,12 +46,12 @@ async def test_every_reader_gets_the_newest_and_a_slow_one_delays_nobody() -> No
 async def test_who_joins_later_has_a_frame_at_once() -> None:
     source = feed()
     show(source, 5)
-    assert (await asyncio.wait_for(source.join().get(), 1.0)).index == 5
+    assert (await asyncio.wait_for(reader_of(source).get(), 1.0)).index == 5
 
 
 async def test_a_frame_wakes_a_reader_that_waits() -> None:
     source = feed()
-    waiting = asyncio.ensure_future(source.join().get())
+    waiting = asyncio.ensure_future(reader_of(source).get())
     await asyncio.sleep(0)
     show(source, 1)
     assert (await asyncio.wait_for(waiting, 1.0)).index == 1
@@ -53,7 +59,7 @@ async def test_a_frame_wakes_a_reader_that_waits() -> None:
 
 async def test_a_cancelled_wait_loses_no_frame() -> None:
     source = feed()
-    mailbox = source.join()
+    mailbox = reader_of(source)
     with pytest.raises(TimeoutError):
         await asyncio.wait_for(mailbox.get(), 0.01)
     show(source, 1)
@@ -62,7 +68,7 @@ async def test_a_cancelled_wait_loses_no_frame() -> None:
 
 async def test_frames_of_a_section_come_at_their_times() -> None:
     source = feed()
-    mailbox = source.join()
+    mailbox = reader_of(source)
     begun = time.monotonic()
     source.release([(begun + 0.03 * i, produced(i)) for i in range(4)])
     times = {(await mailbox.get()).index: time.monotonic() - begun for _ in range(4)}
@@ -72,7 +78,7 @@ async def test_frames_of_a_section_come_at_their_times() -> None:
 
 async def test_a_frame_that_is_due_does_not_pass_one_that_waits() -> None:
     source = feed()
-    mailbox = source.join()
+    mailbox = reader_of(source)
     due = time.monotonic() + 0.02
     source.release([(due, produced(0))])
     show(source, 1)
@@ -82,7 +88,7 @@ async def test_a_frame_that_is_due_does_not_pass_one_that_waits() -> None:
 
 async def test_frames_of_a_world_that_was_left_are_not_shown() -> None:
     source = feed()
-    mailbox = source.join()
+    mailbox = reader_of(source)
     source.release([(time.monotonic() + 0.01, produced(0))])
     source.clear()
     await asyncio.sleep(0.03)
@@ -92,11 +98,11 @@ async def test_frames_of_a_world_that_was_left_are_not_shown() -> None:
 
 async def test_the_end_comes_after_the_last_frame_and_to_those_who_come_later() -> None:
     source = feed()
-    mailbox = source.join()
+    mailbox = reader_of(source)
     show(source, 3)
     source.end(SessionEndedError("session.closed", "expected more, got the end"))
     assert (await mailbox.get()).index == 3
-    for reader in (mailbox, mailbox, source.join()):
+    for reader in (mailbox, mailbox, reader_of(source)):
         if reader is not mailbox:
             await reader.get()
         with pytest.raises(SessionEndedError) as ended:
@@ -110,7 +116,7 @@ async def test_the_end_wakes_a_reader_and_ends_an_iteration() -> None:
     async def read(mailbox: Mailbox) -> list[int]:
         return [item.index async for item in mailbox]
 
-    reading = asyncio.ensure_future(read(source.join()))
+    reading = asyncio.ensure_future(read(reader_of(source)))
     await asyncio.sleep(0)
     show(source, 1)
     await asyncio.sleep(0)
@@ -121,6 +127,43 @@ async def test_the_end_wakes_a_reader_and_ends_an_iteration() -> None:
 async def test_readers_are_counted_as_they_come_and_go() -> None:
     counts: list[int] = []
     source = Feed(clock=time.monotonic, changed=lambda: counts.append(source.num_readers))
-    with source.join(), source.join() as second:
+    with reader_of(source), reader_of(source) as second:
         second.close()
     assert counts == [1, 2, 1, 1, 0]
+
+
+async def test_what_nobody_has_seen_waits_for_who_comes_back() -> None:
+    source = feed()
+    with reader_of(source) as mailbox:
+        now = time.monotonic()
+        source.release([(now + 0.02 * i, produced(i)) for i in range(3)])
+        assert (await mailbox.get()).index == 0
+    source.release([(now + 0.02 * i, produced(i)) for i in range(3, 6)])  # that was in flight
+    await asyncio.sleep(0.15)
+    assert source.newest is not None and source.newest.index == 0
+    with reader_of(source) as mailbox:
+        assert [(await mailbox.get()).index for _ in range(2)] == [0, 1]
+        times = [(await mailbox.get(), time.monotonic())[1] for _ in range(4)]
+        assert times[-1] - times[0] >= 0.05  # one by one
+    assert source.newest.index == 5
+
+
+async def test_frames_of_one_who_plays_unseen_do_not_pile_up() -> None:
+    source = feed()
+    for index in range(10):
+        source.release([(time.monotonic(), produced(2 * index)), (time.monotonic(), produced(2 * index + 1))])
+        assert len(source._waiting) <= 4
+    assert (await asyncio.wait_for(reader_of(source).get(), 1.0)).index >= 14
+
+
+async def test_a_mailbox_that_was_closed_opens_again_and_its_reader_never_knew() -> None:
+    source = feed()
+    mailbox = reader_of(source)
+    reading = asyncio.ensure_future(mailbox.get())
+    await asyncio.sleep(0)
+    mailbox.close()
+    show(source, 4)
+    await asyncio.sleep(0.01)
+    assert not reading.done()
+    mailbox.open()
+    assert (await asyncio.wait_for(reading, 1.0)).index == 4

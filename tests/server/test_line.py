@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 
 from model.world_model import Section
 from server.diary import Diary, DiaryConfig
-from server.feed import Feed, Produced, SessionEndedError
+from server.feed import Feed, Mailbox, Produced, SessionEndedError
 from server.journal import Advanced, Illustrated, Opened, Prompted, Reader, Syncer
 from server.line import MAX_STRIKES, Line
 from server.link import Link, SharedControls
@@ -126,19 +127,21 @@ def test_a_tap_acts_in_the_first_frame_of_a_section_only(line: Line) -> None:
     assert line.take_controls()[:, 1].tolist() == [1, 0, 0, 0]
 
 
-def test_it_wants_turns_while_someone_is_there_and_it_is_not_paused(line: Line, clock: Clock) -> None:
-    assert not line.wants_turn()
-    line.link.player_gone_at = None
+def test_it_wants_turns_while_someone_sees_it_and_it_is_not_paused(line: Line, clock: Clock) -> None:
+    assert not line.link.is_wanted
+    line.link.player_gone_at = None  # a player who still connects
+    assert line.link.is_wanted and not line.wants_turn()
     clock.now = 50.0
-    assert line.wants_turn()
-    assert line.pacer.begin_at == 50.0
-    line.set(recalls=None, paused=True)
+    with closing(Mailbox(line.link.feed)) as mailbox:
+        mailbox.open()
+        assert line.wants_turn()
+        assert line.pacer.begin_at == 50.0
+        line.set(recalls=None, paused=True)
+        assert not line.wants_turn()
+        line.set(recalls=None, paused=False)
+        line.link.player_gone_at = 50.0
+        assert line.wants_turn()
     assert not line.wants_turn()
-    line.set(recalls=None, paused=False)
-    line.link.player_gone_at = 50.0
-    assert not line.wants_turn()
-    line.link.feed.join()
-    assert line.wants_turn()
 
 
 def test_it_is_abandoned_when_the_grace_is_over(line: Line) -> None:

@@ -32,7 +32,7 @@ from server.protocol import (
 from server.rtc import RtcConfig
 from server.serve import ServeConfig
 from tests.server.rtc_client import RtcClient
-from tests.server.running import Answer, Running, fetch, running, until
+from tests.server.running import Answer, Running, fetch, running, stopped_at, until
 from tests.server.ws_client import WsClient
 
 HEIGHT, WIDTH = 16, 32  # of the tiny model's frames
@@ -168,6 +168,34 @@ async def test_deleting_ends_it_and_the_place_is_kept() -> None:
         resume = heard(client, Welcome)[0].resume
         async with WsClient(server.host, Hello(resume=resume, codec="raw")) as again:
             assert again.welcome.session == heard(client, Welcome)[0].session
+
+
+async def test_a_player_who_vanished_comes_back_at_the_same_frame() -> None:
+    config = ServeConfig(rtc=RtcConfig(addresses=("127.0.0.1",), silence_timeout=0.5))
+    async with running(config) as server:
+        async with connected(server, "seed=3") as client:
+            await client.frame()
+            say(client.input, Input(seq=1, keys=["ArrowRight"]))
+            await until(lambda: heard(client, Receipt) and heard(client, Receipt)[-1].applied_seq == 1)
+            for connection in client.connections():
+                for protocol in connection._protocols:
+                    protocol.transport.abort()
+            stopped = await stopped_at(server)
+        assert heard(client, Receipt)[-1].frame <= stopped.index
+        async with connected(server, f"resume={heard(client, Welcome)[0].resume}") as again:
+            await again.frame()
+            await until(lambda: len(heard(again, Receipt)) > 3)
+            assert heard(again, Welcome)[0].session == heard(client, Welcome)[0].session
+            assert [receipt.frame for receipt in heard(again, Receipt)][0] == stopped.index
+
+
+async def test_the_world_of_a_player_waits_for_its_channels() -> None:
+    async with running(ServeConfig(rtc=LOCAL)) as server, RtcClient(protocol="another") as client:
+        answer = await offer(server, await client.offer())
+        await client.accept(answer.body.decode())
+        await until(lambda: any(peer.has_connected for peer in server.house.peers._peers.values()))
+        assert server.house.engine.stats().num_sections == 0
+        await client.frame()  # but not for ever
 
 
 async def test_offers_that_nobody_follows_up_leave_nothing_behind() -> None:

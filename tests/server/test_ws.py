@@ -31,7 +31,7 @@ from server.protocol import (
 )
 from server.serve import ServeConfig
 from server.ws import WsConfig
-from tests.server.running import running, until
+from tests.server.running import running, stopped_at, until
 from tests.server.ws_client import WsClient, refused
 
 HEIGHT, WIDTH = 16, 32  # of the tiny model's frames
@@ -185,10 +185,13 @@ async def test_a_player_comes_back_to_the_same_world_at_the_same_frame() -> None
         async with WsClient(server.host, Hello(codec="raw", seed=1)) as first:
             await first.send(Input(seq=1_000_000, keys=["ArrowRight"]))
             last = (await first.frames(20))[-1]
+        stopped = await stopped_at(server)
+        assert last.receipt.frame <= stopped.index
         async with WsClient(server.host, Hello(codec="raw", resume=first.welcome.resume)) as second:
             assert second.welcome.session == first.welcome.session
             back = await second.next(Frame)
-            assert last.receipt.frame <= back.receipt.frame < last.receipt.frame + 20
+            assert back.receipt.frame == stopped.index and np.array_equal(pixels(back), stopped.frame)
+            assert (await second.next(Frame)).receipt.frame > stopped.index
             await second.send(Input(seq=0, keys=["KeyW"]))  # a new connection counts anew
             while (await second.next(Frame)).receipt.applied_seq != 0:
                 pass
