@@ -3,7 +3,7 @@
 C x h x w one latent, S latents of a section.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,6 +28,7 @@ from .stepping import step_all
 from .wording import Mix, Wording
 
 SOLVERS = {"euler": Euler, "unipc": UniPC}
+Paint = Callable[[str, int], np.ndarray]  # a frame (H, W, 3) uint8 of the model's size, from a prompt and a seed
 
 
 @dataclass(slots=True)
@@ -82,9 +83,9 @@ class FramePack:
         *,
         options: Options,
         camera: Camera,
-        starts: Sequence[np.ndarray] = (),
+        starts: Sequence[np.ndarray] | Paint = (),
     ) -> None:
-        """`starts` are images to begin with where a session brings none, by its seed; without any, black.
+        """`starts` are images to begin with where a session brings none, by its seed, or what paints one; else black.
 
         Raises SlotsError or ScheduleError for a schedule that cannot be played.
         """
@@ -99,7 +100,7 @@ class FramePack:
         self._sigmas = sigmas_of(options.steps, shift=shift)
 
     def open(self, *, image: np.ndarray | None = None, prompt: str = "", seed: int = 0) -> FramePackState:
-        frame = self._first_frame(seed) if image is None else fit(image, shape=self.spec.frame_shape)
+        frame = self._first_frame(prompt, seed) if image is None else fit(image, shape=self.spec.frame_shape)
         start = _section(self.pictures.encode(frame[None]).transpose(0, 1))
         return FramePackState(start, seed, self.network.look(frame), Reel(_film(start.latents)), Wording(prompt))
 
@@ -166,7 +167,9 @@ class FramePack:
         keys: np.ndarray = torch.nn.functional.normalize(grid.flatten(1), dim=1).numpy()
         return keys
 
-    def _first_frame(self, seed: int) -> np.ndarray:
+    def _first_frame(self, prompt: str, seed: int) -> np.ndarray:
+        if callable(self._starts):
+            return self._starts(prompt, seed)
         if not self._starts:
             return np.zeros((*self.spec.frame_shape, 3), np.uint8)
         return fit(self._starts[seed % len(self._starts)], shape=self.spec.frame_shape)

@@ -19,8 +19,10 @@ from ..framepack.world import FramePack
 from ..packing.schedule import Kernel, Schedule
 from .guided import GUIDED, Guidance, GuidedNetwork
 from .network import Denoiser, packer_of
+from .painting import Painter
 from .text import TextEncoder
 
+SHIFT = 3.0  # of the noise levels: Wan's at 480p
 WAN = Weights(
     "wan",
     MappingProxyType(
@@ -31,7 +33,7 @@ WAN = Weights(
         }
     ),
     frame_rate=16.0,
-    shift=3.0,  # Wan's at 480p
+    shift=SHIFT,
 )
 
 
@@ -61,7 +63,7 @@ def wan(
     starts: Sequence[np.ndarray] = (),
     guidance: Guidance = GUIDED,
 ) -> FramePack:
-    """A model to play; `camera` are the shipped phrases by default, `starts` as `FramePack` takes them.
+    """A model to play; `camera` are the shipped phrases by default, `starts` as `FramePack` has them, else painted.
 
     Raises NotTextToVideoError, OptionsError, SlotsError or ScheduleError.
     """
@@ -69,7 +71,8 @@ def wan(
         raise OptionsError(f"expected no step cache, which needs one pass for each step, got {options.cache}")
     network = network_of(parts, kernels=kernels_of(options), guidance=guidance)
     pictures = Pictures(parts.vae, latent_format(parts.vae), device=parts.device)
-    return FramePack(network, pictures, WAN, options=options, camera=camera or load_camera(), starts=starts)
+    painter = Painter(network, pictures, shape=options.frame_shape, steps=options.steps, shift=SHIFT)
+    return FramePack(network, pictures, WAN, options=options, camera=camera or load_camera(), starts=starts or painter)
 
 
 def kernels_of(options: Options) -> set[Kernel]:

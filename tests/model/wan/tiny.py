@@ -1,5 +1,7 @@
 """Wan in miniature, of random weights."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from diffusers import AutoencoderKLWan, WanTransformer3DModel
@@ -58,10 +60,10 @@ def parts(*, seed: int = 0, **changes: object) -> Parts:
     return Parts(transformer(seed=seed, **changes), vae(seed=seed), texts, torch.device("cpu"))
 
 
-def wan_of(of: Parts, *, guidance: float = 5.0, **options: object) -> FramePack:
+def wan_of(of: Parts, *, guidance: float = 5.0, starts: Sequence[np.ndarray] = (), **options: object) -> FramePack:
     """Small and odd: latents of 6 x 10, sections of 3, two steps of Euler."""
     defaults = {"frame_shape": (48, 80), "schedule": "f1k1f16k4f2k2f1k1_g3", "steps": 2, "solver": "euler"}
-    return wan(of, Options(**defaults | options), guidance=Guidance(guidance, "rain falls"))
+    return wan(of, Options(**defaults | options), starts=starts, guidance=Guidance(guidance, "rain falls"))
 
 
 def image(shape: tuple[int, int] = (48, 80), *, seed: int = 0) -> np.ndarray:
