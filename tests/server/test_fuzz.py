@@ -19,7 +19,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, rule
 from hypothesis.stateful import run_state_machine_as_test as run_machine
-from PIL import Image
+from PIL import ExifTags, Image
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
@@ -282,6 +282,8 @@ def _seeds(decoder: str) -> list[bytes]:
     images = []
     for kind in ("PNG", "JPEG", "WEBP"):
         buffer = BytesIO()
-        Image.new("RGB", (9, 7), (1, 200, 3)).save(buffer, kind)
+        note = Image.Exif()
+        note[ExifTags.Base.Orientation] = 6
+        Image.new("RGB", (9, 7), (1, 200, 3)).save(buffer, kind, exif=note)
         images.append(buffer.getvalue())
     return images
