@@ -28,7 +28,7 @@ from .course import Course, Plan
 
 FRAME_RATE = 24.0
 SCHEDULE = "td_f1k1f16k4f2k2f1k1_g9"
-START_NOISE = (0.111, 0.135)  # on a start image: Helios was trained to go on from what is not perfect
+START_NOISE = (0.111, 0.135)  # on images and videos: Helios was trained to go on from what is not perfect
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,6 +180,17 @@ class Helios:
         """A chunk (C, S h, w) of each frame, standing still."""
         return np.stack([to_chunk(self.pictures.encode_video(self._still(frame)).transpose(0, 1)) for frame in frames])
 
+    @torch.inference_mode()
+    def encode_video(self, frames: np.ndarray) -> np.ndarray:
+        """Chunks (1 + (n - 1) / frames_per_latent, C, S h, w) float16 of a video (n, H, W, 3) uint8.
+
+        The first is the first frame, standing still; the others are a little noisy, as videos are to Helios.
+        """
+        size, random = self.spec.frames_per_latent, generator_of(0, 0)
+        parts = (self.pictures.encode_video(frames[at : at + size]) for at in range(1, len(frames), size))
+        chunks = [to_chunk(_noised(part.transpose(0, 1).cpu(), random)) for part in parts]
+        return np.stack([*self.encode(frames[:1]), *chunks])
+
     def features(self, latents: np.ndarray) -> np.ndarray:
         """What each chunk ends with."""
         newest = torch.stack([from_chunk(chunk, section=self._section)[:, -1] for chunk in latents])
@@ -231,12 +242,12 @@ def generator_of(seed: int, index: int) -> torch.Generator:
     return torch.Generator().manual_seed((seed * 1_000_003 + index) % 2**63)
 
 
-def _noised(latent: Tensor, random: torch.Generator) -> Tensor:
-    """A start latent (C, 1, h, w) between clean and noise, in the order that diffusers draws both."""
+def _noised(latents: Tensor, random: torch.Generator) -> Tensor:
+    """Latents (C, t, h, w) between clean and noise, each at a level of its own, in the order that diffusers draws."""
     low, high = START_NOISE
-    sigma = torch.rand(1, generator=random) * (high - low) + low
-    noise = torch.randn(1, *latent.shape, generator=random)[0]
-    return sigma * noise + (1 - sigma) * latent
+    sigma = (torch.rand(latents.shape[1], generator=random) * (high - low) + low).view(-1, 1, 1)
+    noise = torch.randn(1, *latents.shape, generator=random)[0]
+    return sigma * noise + (1 - sigma) * latents
 
 
 def _section(chunk: np.ndarray) -> Section:

@@ -6,7 +6,7 @@ import torch
 from diffusers import HeliosPipeline
 
 from model.framepack.pictures import to_uint8
-from model.helios.chunks import to_chunk
+from model.helios.chunks import from_chunk, to_chunk
 from model.helios.course import StraightPlan
 from model.helios.world import generator_of
 from model.world_model import Section
@@ -173,3 +173,21 @@ def test_a_draft_foresees_what_comes(parts):
     final = model.pictures.decode(job.noisy[0, :, -1:])
     assert np.abs(drafts[-1].astype(int) - to_uint8(final)[0]).max() <= 1
     assert not np.array_equal(drafts[0], noise)
+
+
+def test_a_video_becomes_chunks_to_go_on_from(parts):
+    model = tiny.helios_of(parts, StraightPlan(tiny.scheduler(), STEPS))
+    video = np.stack([wan.image(seed=i // 4) for i in range(1 + 2 * 9)])
+    chunks = model.encode_video(video)
+    assert chunks.shape == (3, *model.spec.latent_shape)
+    assert np.array_equal(chunks[0], model.encode(video[:1])[0])
+    clean = model.pictures.encode_video(video[10:]).transpose(0, 1)
+    noise = (from_chunk(chunks[2], section=SECTION) - clean) / 0.123 + clean  # z = (1 - sigma) x + sigma noise
+    assert noise.std() == pytest.approx(1, abs=0.15)
+    assert noise.mean() == pytest.approx(0, abs=0.15)
+    state = model.open(image=video[0], prompt="a cat walks", seed=1)
+    model.resume(state, chunks, np.zeros((3, 3), np.float32), num_sections=2)
+    player = Player(model, image=video[0])
+    player.state, player.chunks = state, chunks
+    [going_on], [afresh] = play(player, sections=1), play(Player(model, image=video[0]), sections=1)
+    assert not np.array_equal(going_on, afresh)
