@@ -8,7 +8,8 @@ NUM_COMPLAINTS = 2  # estimates in a row that make congestion
 LOSS_LIMIT, SOME_LOSS = 0.1, 0.02  # below the first retransmission is enough
 LOSS_SHARE = 0.85  # of what arrived, so that a queue that overflows can drain
 OVERFLOW_CUT = 0.7
-START = 1_200_000  # bits per second, which most links take; steps lead to 4 Mbit/s in 8 seconds
+START_SHARE = 0.3  # of the ceiling: x264 is then 0.3 to 0.9 dB below its best, and steps lead up in 8 seconds
+START_RANGE = (600_000, 1_500_000)  # bits per second: for small frames the best, and what most links take
 CUT_GAP = 0.3  # seconds: one bad moment counts once
 PROBE_GAP = 0.5  # seconds without trouble before each step up
 PROBE_STEP, CAREFUL_STEP = 1.08, 1.02
@@ -28,7 +29,7 @@ class RateControl:
 
     ceiling: int
     floor: int
-    start: int = START
+    start: int = 0  # by default as the ceiling, which goes by the size of the frames, suggests
     _rate: float = 0.0
     _sent: float = 0.0
     _sent_at: float = -math.inf
@@ -44,7 +45,9 @@ class RateControl:
         assert 0 < self.floor <= self.ceiling
         # The first report takes a second or two. Until then 4 Mbit/s on a link of 2 lost half of all packets, after
         # which a receiver that buffers 128 packets (aiortc) showed nothing for 6 seconds.
-        self._rate = float(min(self.ceiling, max(self.start, self.floor)))
+        least, most = START_RANGE
+        start = self.start or min(most, max(least, START_SHARE * self.ceiling))
+        self._rate = float(min(self.ceiling, max(start, self.floor)))
 
     def sent(self, num_bits: int, *, now: float) -> None:
         """A picture of so many bits goes out. Leave key frames out: one alone is no trend."""

@@ -1,9 +1,11 @@
 """The bit rate follows the link down at once, and back up in steps."""
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from server.encode import EncodeConfig, ceiling
 from server.rate import RateControl
 
 CEILING, FLOOR = 2_000_000, 150_000
@@ -48,7 +50,16 @@ def test_starts_with_what_most_links_take_and_rises_by_steps() -> None:
     rates = play(RateControl(4_000_000, FLOOR), [(0.5, "nothing", 0.0)] * 20)
     assert rates[0] < 1_400_000 and rates[7] < 2_400_000 and rates[-1] == 4_000_000
     assert all(before <= after <= 1.09 * before for before, after in zip(rates, rates[1:], strict=False))
+
+
+def test_the_start_goes_by_the_size_of_the_frames() -> None:
+    starts = {}
+    for shape in ((128, 128), (480, 832), (64, 64)):
+        most = ceiling(shape, frame_rate=30.0, config=EncodeConfig())
+        starts[shape] = RateControl(most, FLOOR).bit_rate(now=0.0) / most
+    assert starts == pytest.approx({(128, 128): 0.6, (480, 832): 0.3, (64, 64): 0.6}, rel=0.09)  # and one step up
     assert RateControl(500_000, FLOOR).bit_rate(now=0.0) == 500_000
+    assert RateControl(20_000_000, FLOOR).bit_rate(now=0.0) <= 1_650_000
 
 
 def test_a_low_estimate_of_a_quiet_stream_is_no_limit() -> None:
