@@ -1,0 +1,193 @@
+"""A model's body in numbers: the bytes of its parts and of what they work on, from shapes alone.
+
+B sessions in a batch, C x h x w one latent, S latents of a section, m context tokens, N all image tokens.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..checkpoints.fill import Precision
+from ..helios.network import Denoiser as HeliosDenoiser
+from ..hunyuan.network import Context as HunyuanContext
+from ..hunyuan.network import Denoiser as HunyuanDenoiser
+from ..hunyuan.network import Given
+from ..packing.context import Context
+from ..packing.rope import Rotation
+from ..packing.schedule import Schedule
+from ..wan.network import Denoiser as WanDenoiser
+from .measure import META, Cost, measure, retype
+
+WORDS = {"framepack": 256, "wan": 512}  # tokens of a prompt, at most
+IMAGE_TOKENS = 729  # of SigLIP
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What is asked of a model at once."""
+
+    frame_shape: tuple[int, int] = (480, 832)
+    schedule: str = "td_f1k1f16k4f2k2f1k1_g9"
+    steps: int = 25
+    batch: int = 1
+    passes: int = 1  # of the network for a step: 2 with guidance that is not distilled
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """(h, w)."""
+        return self.frame_shape[0] // 8, self.frame_shape[1] // 8
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A network's weights in bytes, as they are kept where they are multiplied."""
+
+    name: str
+    num_parameters: int
+    num_bytes: int
+    block_bytes: int  # the largest block of its lists
+    rest_bytes: int  # outside of blocks
+    leaf_bytes: int  # the largest single layer
+    linear_parameters: int  # of the Linear modules within blocks: what quantizing shrinks
+    largest_linear: int  # parameters of the largest of these
+    pinned_bytes: int  # as page-locked memory, each tensor rounded up to a power of two
+
+
+@dataclass(frozen=True, slots=True)
+class Anatomy:
+    """What a plan is computed from."""
+
+    parts: Mapping[str, Part]  # `transformer`, `vae` and encoders
+    step: Cost  # of all passes of one step
+    decode: Cost  # of one session's section, with the one before it
+    tiled: Cost  # the same in tiles
+    work: Work
+    section_frames: int  # of one session
+
+
+def dissect(modules: Mapping[str, nn.Module], work: Work, *, precision: Precision, precise: str = "") -> Anatomy:
+    """Measure outlined `modules`, whose parameters change their types to `precision` by this.
+
+    Parameters of the transformer whose whole name `precise` matches stay in float32. Raises ScheduleError.
+    """
+    for name, module in modules.items():
+        retype(module, precision.of(name), precise=precise if name == "transformer" else "")
+    transformer, vae = modules["transformer"], modules["vae"]
+    schedule = Schedule.parse(work.schedule)
+    decode = partial(_decode, vae, work, schedule.target, precision.vae)
+    return Anatomy(
+        parts={name: part_of(name, module) for name, module in modules.items()},
+        step=_step_cost(transformer, work, schedule, precision.transformer),
+        decode=_with_tiles(vae, decode, tiled=False),
+        tiled=_with_tiles(vae, decode, tiled=True),
+        work=work,
+        section_frames=4 * schedule.target,
+    )
+
+
+def part_of(name: str, module: nn.Module) -> Part:
+    """Of a module in the types that it has."""
+    lists = [child for child in module.modules() if isinstance(child, nn.ModuleList)]
+    outer = [
+        child for child in lists if not any(child is not other and child in set(other.modules()) for other in lists)
+    ]
+    blocks = [block for one in outer for block in one]
+    linears = [m.weight.numel() for block in blocks for m in block.modules() if isinstance(m, nn.Linear)]
+    weights = list(module.parameters())
+    total = sum(map(_bytes, weights))
+    inside = sum(_bytes(weight) for block in blocks for weight in block.parameters())
+    leaves = [m for m in module.modules() if not any(m.children())]
+    return Part(
+        name=name,
+        num_parameters=sum(weight.numel() for weight in weights),
+        num_bytes=total,
+        block_bytes=max((sum(map(_bytes, block.parameters())) for block in blocks), default=total),
+        rest_bytes=total - inside,
+        leaf_bytes=max(sum(map(_bytes, leaf.parameters())) for leaf in leaves),
+        linear_parameters=sum(linears),
+        largest_linear=max(linears, default=0),
+        pinned_bytes=sum(1 << (_bytes(weight) - 1).bit_length() for weight in weights),
+    )
+
+
+def _blocks(module: nn.Module) -> Iterator[nn.Module]:
+    """The members of its lists, but not of lists within them."""
+    for child in module.children():
+        yield from child if isinstance(child, nn.ModuleList) else _blocks(child)
+
+
+def _bytes(weight: Tensor) -> int:
+    return weight.numel() * weight.element_size()
+
+
+def _step_cost(transformer: nn.Module, work: Work, schedule: Schedule, dtype: torch.dtype) -> Cost:
+    context, target = schedule.context_tokens(work.grid), schedule.target_tokens(work.grid)
+    sizes = _Sizes(work.batch, schedule.target, work.grid, context, target)
+    run = _RUNS[type(transformer).__name__]
+    one = measure(lambda: run(transformer, sizes, dtype), weights=transformer.parameters())
+    return Cost(one.flops * work.passes, one.peak_bytes)
+
+
+@dataclass(frozen=True, slots=True)
+class _Sizes:
+    batch: int
+    section: int
+    grid: tuple[int, int]
+    context: int
+    target: int
+
+
+def _run_framepack(transformer: Any, sizes: _Sizes, dtype: torch.dtype) -> object:
+    config, b = transformer.config, sizes.batch
+    head, words = config.attention_head_dim, WORDS["framepack"]
+    tokens = _empty(b, sizes.context, config.num_attention_heads * head, dtype=dtype)
+    rotation = Rotation(*(_empty(sizes.context + sizes.target, head, dtype=torch.float32) for _ in range(2)))
+    given = Given(
+        text=_empty(b, words, config.text_embed_dim, dtype=dtype),
+        lengths=(words,) * b,
+        pooled=_empty(b, config.pooled_projection_dim, dtype=dtype),
+        image=_empty(b, IMAGE_TOKENS, config.image_proj_dim, dtype=dtype),
+        guidance=_empty(b, dtype=dtype),
+    )
+    noisy, timestep = _noisy(config, sizes), _empty(b, dtype=torch.float32)
+    context = HunyuanContext(tokens, rotation, None)
+    return HunyuanDenoiser(transformer)(noisy, timestep=timestep, context=context, given=given)
+
+
+def _run_wan(denoiser: Callable[[Any], nn.Module], transformer: Any, sizes: _Sizes, dtype: torch.dtype) -> object:
+    config, b = transformer.config, sizes.batch
+    head = config.attention_head_dim
+    tokens = _empty(b, sizes.context, config.num_attention_heads * head, dtype=dtype)
+    rotation = Rotation(*(_empty(b, sizes.context + sizes.target, head, dtype=torch.float32) for _ in range(2)))
+    text = _empty(b, WORDS["wan"], config.text_dim, dtype=dtype)
+    noisy, timestep = _noisy(config, sizes), _empty(b, dtype=torch.float32)
+    return denoiser(transformer)(noisy, timestep=timestep, context=Context(tokens, rotation), text=text)
+
+
+_RUNS: Mapping[str, Callable[[Any, _Sizes, torch.dtype], object]] = {
+    "HunyuanVideoFramepackTransformer3DModel": _run_framepack,
+    "WanTransformer3DModel": partial(_run_wan, WanDenoiser),
+    "HeliosTransformer3DModel": partial(_run_wan, HeliosDenoiser),
+}
+
+
+def _decode(vae: Any, work: Work, section: int, dtype: torch.dtype) -> object:
+    channels = vae.config.get("latent_channels") or vae.config.z_dim
+    return vae.decode(_empty(1, channels, 2 * section, *work.grid, dtype=dtype), return_dict=False)
+
+
+def _with_tiles(vae: Any, decode: Callable[[], object], *, tiled: bool) -> Cost:
+    (vae.enable_tiling if tiled else vae.disable_tiling)()
+    return measure(decode, weights=vae.parameters())
+
+
+def _noisy(config: Any, sizes: _Sizes) -> Tensor:
+    return _empty(sizes.batch, config.in_channels, sizes.section, *sizes.grid, dtype=torch.float32)
+
+
+def _empty(*shape: int, dtype: torch.dtype) -> Tensor:
+    return torch.empty(*shape, dtype=dtype, device=META)
