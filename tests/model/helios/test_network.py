@@ -6,6 +6,7 @@ import torch
 from model.helios.network import Denoiser, NotHeliosError, packer_of
 from model.packing.context import join_contexts, pack_context
 from model.packing.pack import Piece
+from tests.model.wan.tiny import coarse
 
 from . import tiny
 
@@ -18,12 +19,13 @@ def noise(*shape, seed=0):
 
 def both(transformer, *, grid=(6, 10), rows=1, frames=9):
     """Our velocity and theirs."""
-    target = torch.arange(20, 20 + frames)[None]
-    noisy, text = noise(rows, 16, frames, *grid), noise(rows, 7, 16, seed=1)
+    target, dtype = torch.arange(20, 20 + frames)[None], transformer.patch_embedding.weight.dtype
+    noisy, text = noise(rows, 16, frames, *grid), noise(rows, 7, 16, seed=1).to(dtype)
     timestep = torch.linspace(950, 300, rows, dtype=torch.float64)
-    past = {name: noise(rows, 16, len(span), *grid, seed=i + 2) for i, (name, (span, _)) in enumerate(SPANS.items())}
+    spans = {name: span for name, (span, _) in SPANS.items()}
+    past = {name: noise(rows, 16, len(spans[name]), *grid, seed=i).to(dtype) for i, name in enumerate(SPANS, start=2)}
     theirs = transformer(
-        noisy,
+        noisy.to(dtype),
         timestep=timestep,
         encoder_hidden_states=text,
         indices_hidden_states=target,
@@ -50,6 +52,13 @@ def test_the_velocity_equals_diffusers_to_the_bit(grid, change):
     ours, theirs = both(tiny.transformer(**change), grid=grid)
     assert torch.equal(ours, theirs)
     assert theirs.abs().mean() > 0.1
+
+
+@torch.no_grad()
+def test_a_coarse_helios_is_as_coarse_as_diffusers():
+    ours, theirs = both(coarse(tiny.transformer()))
+    assert (ours.dtype, theirs.dtype) == (torch.float32, torch.bfloat16)
+    assert torch.equal(ours, theirs.float())
 
 
 @torch.no_grad()

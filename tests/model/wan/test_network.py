@@ -47,6 +47,17 @@ def test_without_history_it_is_plain_wan_to_the_bit(transformer, ours, grid, fra
 
 
 @torch.no_grad()
+def test_a_coarse_wan_is_as_coarse_as_diffusers():
+    coarse = tiny.coarse(tiny.transformer())
+    noisy, text, timestep = noise(1, 16, 3, 6, 10), noise(1, 7, 16, seed=1).bfloat16(), torch.tensor([700.0])
+    theirs = coarse(noisy.bfloat16(), timestep=timestep, encoder_hidden_states=text).sample
+    context = empty(packer_of(coarse, kernels=KERNELS), frames=3, grid=(6, 10), rows=1)
+    ours = Denoiser(coarse)(noisy, timestep=timestep, context=context, text=text)
+    assert (ours.dtype, theirs.dtype) == (torch.float32, torch.bfloat16)
+    assert torch.equal(ours, theirs.float())
+
+
+@torch.no_grad()
 def test_whole_frames_of_history_are_clean_frames_of_a_longer_video(transformer, ours):
     denoiser, packer = ours
     past, noisy, text = noise(2, 16, 4, 6, 10, seed=2), noise(2, 16, 3, 6, 10), noise(2, 7, 16, seed=1)

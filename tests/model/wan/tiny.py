@@ -1,10 +1,11 @@
 """Wan in miniature, of random weights."""
 
+import re
 from collections.abc import Sequence
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKLWan, WanTransformer3DModel
+from diffusers import AutoencoderKLWan, ModelMixin, WanTransformer3DModel
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast, UMT5Config, UMT5EncoderModel
 
@@ -31,6 +32,15 @@ TRANSFORMER = {
 def transformer(*, seed: int = 0, **changes: object) -> WanTransformer3DModel:
     torch.manual_seed(seed)
     return WanTransformer3DModel(**TRANSFORMER | changes).eval()
+
+
+def coarse(network: ModelMixin) -> ModelMixin:
+    """In bfloat16, but for what diffusers keeps in float32."""
+    precise = re.compile("|".join(network._keep_in_fp32_modules))
+    for name, parameter in network.named_parameters():
+        if not precise.search(name):
+            parameter.data = parameter.data.bfloat16()
+    return network
 
 
 def tokenizer() -> PreTrainedTokenizerFast:
