@@ -25,6 +25,7 @@ def train(
     rank: Annotated[int, typer.Option(min=1, help="lora: of the adapters.")] = 16,
     rate: Annotated[float, typer.Option(help="lora: of learning.")] = 1e-4,
     frame: Annotated[tuple[int, int], typer.Option(help="lora: height and width of frames.")] = (480, 832),
+    history_noise: Annotated[float, typer.Option(help="lora: on the past, so that drift is known; 0.1 is much.")] = 0.0,
     schedule: Annotated[str, typer.Option(help="lora: of the history; the released one by default.")] = "",
 ) -> None:
     """Train `rooms` from scratch, stage by stage; `export` writes the weights into FOLDER/weights. Or fine-tune.
@@ -34,7 +35,7 @@ def train(
     threads = threads or max(1, (os.cpu_count() or 2) - 1)
     if stage == "lora":
         asked = {"prompt": prompt, "frame_shape": frame, "seed": seed, "device": device, "threads": threads}
-        asked |= {"schedule": schedule} if schedule else {}
+        asked |= {"history_noise": history_noise} | ({"schedule": schedule} if schedule else {})
         learning = {"rank": rank, "rate": rate}
         _fine_tune(model, (folder, episodes, weights or [HUB.expanduser()]), asked, learning, steps=steps or 2_000)
         return

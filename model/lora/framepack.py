@@ -4,7 +4,7 @@ B moments of films, C x h x w one latent, S latents of a section.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +15,7 @@ from ..framepack.camera import Camera
 from ..framepack.network import Network, Row
 from ..framepack.slots import Slots
 from ..packing.schedule import Schedule
+from ..world_model import History
 from .films import FilmError, Moment, load_film, moment
 from .task import LoraTask
 
@@ -27,6 +28,11 @@ class FilmTraining:
     batch: int = 1
     shift: float = 3.0  # of the noise levels towards noise
     prompt: str = ""  # before the camera's phrases for what was pressed
+    history_noise: float = 0.0  # up to this level on the recent past, for half of the moments: play is not clean
+
+    def __post_init__(self) -> None:
+        if not (self.batch >= 1 and self.shift > 0 and 0 <= self.history_noise < 1):
+            raise ValueError(f"expected a batch, a shift above 0 and a history_noise from 0 to below 1, got {self}")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -87,10 +93,19 @@ def flow_loss(
     rows = []
     for i, m in enumerate(moments):
         prompt = camera.direct(training.prompt, _all_axes(m.controls, camera))
-        context = network.pack(slots.pieces(m.history), target=torch.tensor([slots.target]))
+        history = _worn(m.history, training.history_noise, generator)
+        context = network.pack(slots.pieces(history), target=torch.tensor([slots.target]))
         given = network.condition(((prompt, 1.0),), network.look(m.start))
         rows.append(Row(noisy[i : i + 1], sigma[i], context, given, None))
     return (network.velocity(rows) - (noise - clean).to(network.device)).square().mean()
+
+
+def _worn(history: History, limit: float, generator: torch.Generator) -> History:
+    """A history whose recent latents are between clean and noise (as in Diffusion Forcing, arXiv 2407.01392)."""
+    level = limit * max(0.0, 2 * torch.rand(1, generator=generator).item() - 1)
+    noise = torch.randn(history.latents[1:].shape, generator=generator).numpy()
+    worn = (1 - level) * history.latents[1:] + level * noise
+    return replace(history, latents=np.concatenate([history.latents[:1], worn.astype(np.float16)]))
 
 
 def _all_axes(controls: np.ndarray, camera: Camera) -> np.ndarray:

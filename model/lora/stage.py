@@ -32,6 +32,7 @@ class LoraOrder:
     prompt: str = ""  # of all episodes, before what was pressed
     frame_shape: tuple[int, int] = (480, 832)
     schedule: str = WAN.schedules["vanilla"]
+    history_noise: float = 0.0
     seed: int = 0
     device: str = ""  # CUDA where there is one if empty
     threads: int = 1
@@ -63,7 +64,7 @@ def _wan_task(model: str, order: LoraOrder) -> LoraTask:
     parts = load(order.weights, model, device=device, precision=None if device.type == "cuda" else EXACT)
     pictures = Pictures(parts.vae, latent_format(parts.vae), device=device)
     films = list(encode_films(pictures, episodes, order.folder / "films", shape=order.frame_shape))
-    training = FilmTraining(schedule, prompt=order.prompt)
+    training = FilmTraining(schedule, prompt=order.prompt, history_noise=order.history_noise)
     return film_task(wan_student(parts, schedule), films, training, camera=load_camera(), seed=order.seed)
 
 

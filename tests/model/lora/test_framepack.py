@@ -10,7 +10,7 @@ from model.framepack.slots import Slots
 from model.lora.files import fuse_lora
 from model.lora.films import FilmError, load_film, moment
 from model.lora.framepack import FilmTraining, draw, film_task, flow_loss
-from model.lora.task import LoraTraining, train_lora
+from model.lora.task import LoraTraining, adapt, train_lora
 from model.lora.wan import wan_student
 from model.packing.schedule import Schedule
 from model.training.loop import Run
@@ -98,3 +98,50 @@ def test_films_that_are_too_short_are_refused(films):
     long = FilmTraining(Schedule.parse("f1k1f4k4f2k2f1k1_g12"))
     with pytest.raises(FilmError, match="more than 12 latents, got some of 12"):
         film_task(student(), films, long, camera=load_camera())
+
+
+def test_noise_on_the_past_wears_the_recent_latents_of_half_of_the_moments(films):
+    class Shown:
+        """What a network is shown."""
+
+        device = torch.device("cpu")
+        pieces = []
+
+        def look(self, frame):
+            return frame
+
+        def condition(self, prompts, image):
+            return prompts, image
+
+        def pack(self, pieces, *, target):
+            self.pieces.append(pieces)
+            return target
+
+        def velocity(self, rows):
+            return torch.cat([row.noisy for row in rows])
+
+    network, training = Shown(), FilmTraining(SCHEDULE, history_noise=0.5)
+    [seen] = draw(films[:1], FilmTraining(SCHEDULE), np.random.default_rng(4), length=12)
+    slots = Slots(SCHEDULE, num_recalled=0)
+    for seed in range(40):
+        generator = torch.Generator().manual_seed(seed)
+        flow_loss(network, slots, [seen], training, camera=load_camera(), generator=generator)
+    clean = [piece.latents for piece in slots.pieces(seen.history)]
+    worn = [(pieces[-1].latents - clean[-1]).abs().mean().item() for pieces in network.pieces]
+    assert all(torch.equal(pieces[0].latents, clean[0]) for pieces in network.pieces)  # the start
+    assert 10 <= sum(change == 0 for change in worn) <= 30
+    assert 0.3 < max(worn) < 0.9
+    with pytest.raises(ValueError, match="history_noise from 0 to below 1"):
+        FilmTraining(SCHEDULE, history_noise=1.0)
+
+
+def test_a_coarse_network_learns_in_float32(films):
+    parts = tiny.parts(in_channels=4, out_channels=4)
+    tiny.coarse(parts.transformer)
+    pupil = wan_student(parts, SCHEDULE)
+    task = film_task(pupil, films, TRAINING, camera=load_camera())
+    adapters = adapt(task, rank=4)
+    task.loss(0)["loss"].backward()
+    assert {weight.dtype for weight in adapters.parameters()} == {torch.float32}
+    assert all(weight.grad is not None for weight in adapters.parameters())
+    assert adapters.learned_state()["packer.projections.k4h8w8.weight"].grad.abs().max() > 0
