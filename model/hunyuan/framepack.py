@@ -53,9 +53,11 @@ class Parts(NamedTuple):
 class HunyuanNetwork:
     """FramePack's `Network`. Hooks of an offloading kind belong to its `denoiser`; its `packer` is small."""
 
-    def __init__(self, parts: Parts, *, kernels: Iterable[Kernel], guidance: float = GUIDANCE) -> None:
+    def __init__(
+        self, parts: Parts, *, kernels: Iterable[Kernel], guidance: float = GUIDANCE, recomputes: bool = False
+    ) -> None:
         self.device = parts.device
-        self.denoiser = Denoiser(parts.transformer)
+        self.denoiser = Denoiser(parts.transformer, recomputes=recomputes)
         self._kernels = frozenset(kernels)
         self.packer = packer_of(parts.transformer, kernels=self._kernels)
         self._texts, self._images, self._guidance = parts.texts, parts.images, guidance

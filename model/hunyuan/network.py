@@ -12,6 +12,7 @@ import torch
 from diffusers.models.transformers.transformer_hunyuan_video_framepack import HunyuanVideoFramepackTransformer3DModel
 from torch import Tensor, nn
 
+from ..framepack.recompute import call
 from ..framepack.step_cache import StepCache
 from ..packing.context import pack_context
 from ..packing.pack import Packer, Piece
@@ -61,11 +62,13 @@ class Denoiser(nn.Module):
     Blocks are direct children, as diffusers' group offloading wants them.
     """
 
-    def __init__(self, transformer: HunyuanVideoFramepackTransformer3DModel) -> None:
+    def __init__(self, transformer: HunyuanVideoFramepackTransformer3DModel, *, recomputes: bool = False) -> None:
+        """`recomputes` as `framepack.recompute.call` takes it."""
         super().__init__()
         if transformer.image_projection is None:
             raise NotFramePackError("expected a FramePack transformer, got one without a projection of the start image")
         self.config: Any = transformer.config
+        self.recomputes = recomputes
         self.patchify = transformer.x_embedder
         self.embed_time = transformer.time_text_embed
         self.embed_text = transformer.context_embedder
@@ -109,7 +112,7 @@ class Denoiser(nn.Module):
         """The target's hidden tokens (B, n, D) after all blocks."""
         blocks = [*self.transformer_blocks, *self.single_transformer_blocks]
         if not caches:
-            return _run(blocks, stream).hidden[:, -num_target:]
+            return _run(blocks, stream, recomputes=self.recomputes).hidden[:, -num_target:]
         if caches[0].rule.watches_input:
             signal = blocks[0].norm1(stream.hidden, emb=stream.time)[0]
         else:
@@ -165,8 +168,9 @@ def join_given(rows: Sequence[Given]) -> Given:
     )
 
 
-def _run(blocks: Sequence[nn.Module], stream: Stream) -> Stream:
+def _run(blocks: Sequence[nn.Module], stream: Stream, *, recomputes: bool = False) -> Stream:
     hidden, words = stream.hidden, stream.words
     for block in blocks:
-        hidden, words = block(hidden, words, stream.time, stream.mask, stream.rotation)
+        inputs = (hidden, words, stream.time, stream.mask, stream.rotation)
+        hidden, words = call(block, *inputs, recomputes=recomputes)
     return stream._replace(hidden=hidden, words=words)

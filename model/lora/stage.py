@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any, NamedTuple
 
 import torch
 
@@ -12,14 +13,16 @@ from ..checkpoints.load import load
 from ..checkpoints.lora import LoraError
 from ..checkpoints.places import Shelf
 from ..framepack.camera import load_camera
-from ..framepack.pictures import Pictures
+from ..framepack.pictures import LatentFormat, Pictures
+from ..hunyuan.framepack import latent_format as hunyuan_latents
 from ..packing.schedule import Schedule
 from ..training.loop import Run
-from ..wan.framepack import WAN, latent_format
+from ..wan.framepack import WAN
+from ..wan.framepack import latent_format as wan_latents
 from .films import encode_films
-from .framepack import FilmTraining, film_task
+from .framepack import FilmTraining, Student, film_task
+from .students import hunyuan_student, wan_student
 from .task import LoraTask, LoraTraining, train_lora
-from .wan import wan_student
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,15 +61,25 @@ def stage_lora(model: str, order: LoraOrder, training: LoraTraining, *, steps: i
     return run.folder
 
 
-def _wan_task(model: str, order: LoraOrder) -> LoraTask:
-    schedule, episodes = Schedule.parse(order.schedule), order.files()
-    device = torch.device(order.device or ("cuda" if torch.cuda.is_available() else "cpu"))
+def _framepack_task(model: str, order: LoraOrder) -> LoraTask:
+    family, schedule = FAMILIES[model], Schedule.parse(order.schedule)
+    episodes, device = order.files(), torch.device(order.device or ("cuda" if torch.cuda.is_available() else "cpu"))
     parts = load(order.weights, model, device=device, precision=None if device.type == "cuda" else EXACT)
-    pictures = Pictures(parts.vae, latent_format(parts.vae), device=device)
+    pictures = Pictures(parts.vae, family.latent_format(parts.vae), device=device)
     films = list(encode_films(pictures, episodes, order.folder / "films", shape=order.frame_shape))
     training = FilmTraining(schedule, prompt=order.prompt, history_noise=order.history_noise)
-    return film_task(wan_student(parts, schedule), films, training, camera=load_camera(), seed=order.seed)
+    return film_task(family.student(parts, schedule), films, training, camera=load_camera(), seed=order.seed)
 
+
+class _Family(NamedTuple):
+    """What differs between the networks of FramePack's kind."""
+
+    student: Callable[[Any, Schedule], Student]
+    latent_format: Callable[[Any], LatentFormat]
+
+
+_WAN, _HUNYUAN = _Family(wan_student, wan_latents), _Family(hunyuan_student, hunyuan_latents)
+FAMILIES: Mapping[str, _Family] = MappingProxyType({"wan": _WAN, "wan-14b": _WAN, "framepack-f1": _HUNYUAN})
 
 # What a model adds here to be fine-tuned: a LoraTask made of what was asked for.
-TASKS: Mapping[str, Callable[[str, LoraOrder], LoraTask]] = MappingProxyType({"wan": _wan_task, "wan-14b": _wan_task})
+TASKS: Mapping[str, Callable[[str, LoraOrder], LoraTask]] = MappingProxyType(dict.fromkeys(FAMILIES, _framepack_task))

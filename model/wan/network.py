@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from diffusers.models.transformers.transformer_wan import WanTransformer3DModel
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
+from ..framepack.recompute import call
 from ..packing.context import Context
 from ..packing.pack import Packer
 from ..packing.rope import Rope
@@ -67,10 +67,7 @@ class Denoiser(nn.Module):
         hidden = torch.cat([context.tokens, tokens], dim=1).contiguous()
         rotation = tuple(part.unsqueeze(2) for part in context.rotation)
         for block in self.blocks:
-            if self.recomputes and torch.is_grad_enabled():
-                hidden = checkpoint(block, hidden, words, modulation, rotation, use_reentrant=False)
-            else:
-                hidden = block(hidden, words, modulation, rotation)
+            hidden = call(block, hidden, words, modulation, rotation, recomputes=self.recomputes)
         shift, scale = (self.scale_shift_table + time.unsqueeze(1)).chunk(2, dim=1)
         hidden = hidden[:, -tokens.shape[1] :]
         hidden = (self.norm_out(hidden.float()) * (1 + scale) + shift).type_as(hidden)

@@ -10,8 +10,8 @@ from model.framepack.slots import Slots
 from model.lora.files import fuse_lora
 from model.lora.films import FilmError, load_film, moment
 from model.lora.framepack import FilmTraining, draw, film_task, flow_loss
+from model.lora.students import wan_student
 from model.lora.task import LoraTraining, adapt, train_lora
-from model.lora.wan import wan_student
 from model.packing.schedule import Schedule
 from model.training.loop import Run
 from tests.model.wan import tiny

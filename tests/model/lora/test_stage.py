@@ -11,8 +11,8 @@ from model.checkpoints.lora import LoraError
 from model.checkpoints.places import MissingWeightsError, Shelf
 from model.lora.files import fuse_lora
 from model.lora.stage import LoraOrder, stage_lora
+from model.lora.students import wan_student
 from model.lora.task import LoraTraining
-from model.lora.wan import wan_student
 from model.packing.schedule import Schedule
 from model.training.record import FORMAT
 from tests.model.checkpoints import official
@@ -54,7 +54,7 @@ def test_it_goes_on_from_its_checkpoint(order):
 
 
 def test_what_is_missing_is_said(order, tmp_path):
-    with pytest.raises(LoraError, match="one of wan, wan-14b, got 'clouds'"):
+    with pytest.raises(LoraError, match="one of wan, wan-14b, framepack-f1, got 'clouds'"):
         stage_lora("clouds", order, LoraTraining(), steps=1)
     with pytest.raises(MissingWeightsError, match="hf download Wan-AI/Wan2.1-T2V-14B-Diffusers"):
         stage_lora("wan-14b", order, LoraTraining(), steps=1)
