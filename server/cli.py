@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.progress import track
 
-from . import queue_commands, train_commands, world_commands
+from . import model_commands, queue_commands, train_commands, world_commands
 from .extras import extra
 from .queue_commands import Clips, clip_errors
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(no_args_is_help=True, add_completion=False)
 app.command()(train_commands.train)
+app.command()(model_commands.models)
 app.add_typer(queue_commands.app, name="clips")
 app.add_typer(world_commands.app, name="worlds")
 

@@ -42,6 +42,13 @@ class Found:
         return sum(path.stat().st_size for path in self.weights)
 
 
+def hub_cache() -> Path:
+    """Where Hugging Face's own programs keep what they fetch."""
+    from huggingface_hub.constants import HF_HUB_CACHE  # reads the environment when it is imported
+
+    return Path(HF_HUB_CACHE)
+
+
 @dataclass(frozen=True, slots=True)
 class Shelf:
     """Folders to look in, the first first: Hugging Face caches, folders of repositories, or a repository itself."""

@@ -70,7 +70,7 @@ class Anatomy:
 
 
 def dissect(modules: Mapping[str, nn.Module], work: Work, *, precision: Precision, precise: str = "") -> Anatomy:
-    """Measure outlined `modules`, whose parameters change their types to `precision` by this.
+    """Measure outlined `modules`, whose parameters take the types of `precision` by this; nothing else changes.
 
     Parameters of the transformer whose whole name `precise` matches stay in float32. Raises ScheduleError.
     """
@@ -181,8 +181,11 @@ def _decode(vae: Any, work: Work, section: int, dtype: torch.dtype) -> object:
 
 
 def _with_tiles(vae: Any, decode: Callable[[], object], *, tiled: bool) -> Cost:
-    (vae.enable_tiling if tiled else vae.disable_tiling)()
-    return measure(decode, weights=vae.parameters())
+    if tiled:
+        vae.enable_tiling()
+    cost = measure(decode, weights=vae.parameters())
+    vae.disable_tiling()
+    return cost
 
 
 def _noisy(config: Any, sizes: _Sizes) -> Tensor:

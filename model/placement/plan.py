@@ -28,11 +28,11 @@ HOST_BYTES = 3 * 10**9  # of Python and its libraries
 
 
 class DoesNotFitError(ValueError):
-    """No placement fits; `plan` is one that would, as the message says, or None."""
+    """No placement fits. `needed` bytes would; so would `plan`, as the message says, or None."""
 
-    def __init__(self, message: str, plan: "Plan | None") -> None:
+    def __init__(self, message: str, *, needed: int, plan: "Plan | None") -> None:
         super().__init__(message)
-        self.plan = plan
+        self.needed, self.plan = needed, plan
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,8 +93,9 @@ def decide(
     problem = f"expected {leanest.peak_device / GB:.1f} GB of free memory on {card.name}, got {card.memory / GB:.1f} GB"
     for what, offered in _offers(anatomy, card, smaller):
         if offered.fits:
-            raise DoesNotFitError(f"{problem}; {what} would take {offered.peak_device / GB:.1f} GB", offered)
-    raise DoesNotFitError(f"{problem}; nothing that is offered here would fit", None)
+            would = f"{what} would take {offered.peak_device / GB:.1f} GB"
+            raise DoesNotFitError(f"{problem}; {would}", needed=leanest.peak_device, plan=offered)
+    raise DoesNotFitError(f"{problem}; nothing that is offered would fit", needed=leanest.peak_device, plan=None)
 
 
 def plans(anatomy: Anatomy, card: Card, *, quantized: Quantized = "") -> Iterator[Plan]:

@@ -81,6 +81,7 @@ def test_it_is_refused_with_the_plan_that_would_fit() -> None:
     with pytest.raises(DoesNotFitError, match=r"expected \d+\.\d GB .* got 12.0 GB; 22 GB less would take") as refused:
         decide(anatomy, card(12), smaller=smaller)
     assert refused.value.plan is not None and refused.value.plan.fits
+    assert refused.value.needed > 30 * GB
     with pytest.raises(DoesNotFitError, match="nothing that is offered") as refused:
         decide(anatomy, card(1), smaller=smaller)
     assert refused.value.plan is None
