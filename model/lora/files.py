@@ -36,12 +36,14 @@ def fuse_lora(folder: Path, network: nn.Module, *, learned: Mapping[str, nn.Modu
 
 
 def _load_learned(path: Path, learned: Mapping[str, nn.Module]) -> list[tuple[Tensor, Tensor]]:
-    """Parameters with what they become."""
+    """Parameters with what they become; those that were not there to learn stay as they are."""
     weights = load_file(path) if path.exists() else {}
     own = {f"{name}.{key}": p for name, module in learned.items() for key, p in module.named_parameters()}
-    shapes = {name: tuple(weight.shape) for name, weight in weights.items()}
-    if shapes != {name: tuple(parameter.shape) for name, parameter in own.items()}:
-        raise LoraError(f"expected {sorted(own)} in {path}, got {sorted(shapes) or 'nothing'} or other sizes")
+    for name, weight in weights.items():
+        if name not in own or own[name].shape != weight.shape:
+            raise LoraError(f"expected weights of {', '.join(own) or 'nothing'} in {path}, got {name} of another size")
+    if own and not weights:
+        raise LoraError(f"expected {path} beside the adapters; `rewander train lora` writes it")
     return [(own[name], weight) for name, weight in weights.items()]
 
 

@@ -4,6 +4,7 @@ Without fine-tuning the history is shown to weights that never saw one; `rewande
 """
 
 from collections.abc import Collection, Sequence
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -16,6 +17,7 @@ from ..framepack.camera import Camera, load_camera
 from ..framepack.options import Options, OptionsError, Weights
 from ..framepack.pictures import LatentFormat, Pictures
 from ..framepack.world import FramePack
+from ..lora.files import fuse_lora
 from ..packing.schedule import Kernel, Schedule
 from .guided import GUIDED, Guidance, GuidedNetwork
 from .network import Denoiser, packer_of
@@ -62,14 +64,18 @@ def wan(
     camera: Camera | None = None,
     starts: Sequence[np.ndarray] = (),
     guidance: Guidance = GUIDED,
+    adapters: Path | None = None,
 ) -> FramePack:
     """A model to play; `camera` are the shipped phrases by default, `starts` as `FramePack` has them, else painted.
 
-    Raises NotTextToVideoError, OptionsError, SlotsError or ScheduleError.
+    `adapters` is a folder that `rewander train lora` made; they go into the weights of `parts`. Raises
+    NotTextToVideoError, OptionsError, SlotsError, ScheduleError or LoraError.
     """
     if options.cache is not None:
         raise OptionsError(f"expected no step cache, which needs one pass for each step, got {options.cache}")
     network = network_of(parts, kernels=kernels_of(options), guidance=guidance)
+    if adapters is not None:
+        fuse_lora(adapters, network.denoiser, learned={"packer": network.packer})
     pictures = Pictures(parts.vae, latent_format(parts.vae), device=parts.device)
     painter = Painter(network, pictures, shape=options.frame_shape, steps=options.steps, shift=SHIFT)
     return FramePack(network, pictures, WAN, options=options, camera=camera or load_camera(), starts=starts or painter)

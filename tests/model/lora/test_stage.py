@@ -9,12 +9,12 @@ from model.checkpoints.fill import EXACT
 from model.checkpoints.load import load
 from model.checkpoints.lora import LoraError
 from model.checkpoints.places import MissingWeightsError, Shelf
-from model.lora.files import fuse_lora
+from model.framepack.options import Options
 from model.lora.stage import LoraOrder, stage_lora
-from model.lora.students import wan_student
 from model.lora.task import LoraTraining
-from model.packing.schedule import Schedule
 from model.training.record import FORMAT
+from model.wan.framepack import wan
+from server.world import Opening, World, num_frames, sample
 from tests.model.checkpoints import official
 from tests.model.wan import tiny
 
@@ -39,11 +39,17 @@ def test_adapters_come_out_and_fit_the_model(order):
     folder = stage_lora("wan", order, LoraTraining(rank=2, rate=1e-2), steps=3)
     assert folder == order.folder / "lora"
     assert len(list((order.folder / "films").glob("*.safetensors"))) == 2
+    plain, tuned = (played(order, adapters) for adapters in (None, folder))
+    assert not np.array_equal(plain, tuned)
+
+
+def played(order, adapters):
+    """The first section of a world, with the whole weights and more kernels than were taught."""
     parts = load(order.weights, "wan", device=torch.device("cpu"), precision=EXACT)
-    student = wan_student(parts, Schedule.parse(SCHEDULE))
-    before = parts.transformer.blocks[0].attn1.to_q.weight.clone()
-    fuse_lora(folder, student.denoiser, learned=student.learned)
-    assert not before.equal(parts.transformer.blocks[0].attn1.to_q.weight)
+    options = Options(frame_shape=(32, 32), schedule="f1k1f8k8f4k4f2k2f1k1_g2", steps=2, solver="euler")
+    model = wan(parts, options, adapters=adapters)
+    world = World(model, Opening(tiny.image(), "a garden", 1), first_frame=0, capacity=8)
+    return sample(world, np.zeros((num_frames(model.spec), 4), np.float32)).latents
 
 
 def test_it_goes_on_from_its_checkpoint(order):
