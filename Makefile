@@ -5,6 +5,8 @@ PYTHON ?= $(firstword $(shell for p in python3 python3.11 python3.12 python3.13 
 BIN := .venv/bin
 INPUTS := pyproject.toml .ci/constraints.txt .ci/constraints-$(KIND).txt
 LIBRARIES := libegl1 libgl1 libglu1-mesa libgl1-mesa-dri
+PLAYERS := gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-bad gstreamer1.0-nice \
+	gstreamer1.0-libav python3-gi gir1.2-gst-plugins-bad-1.0
 SLOW := gpu or slow or network or fuzz
 
 .PHONY: help play test test-all check bench format clean
@@ -22,7 +24,7 @@ test: .venv/.dev-$(KIND)
 	$(BIN)/python -m pytest
 
 test-all: .venv/.dev-$(KIND)
-	@.ci/debian chromium $(LIBRARIES)
+	@.ci/debian chromium $(LIBRARIES) $(PLAYERS)
 	$(BIN)/python -m pytest -m "not ($(SLOW))"
 	$(BIN)/python -m pytest -m "$(SLOW)"
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
 from aioice import Connection
@@ -21,10 +22,12 @@ from aiortc.rtp import (
 )
 
 PLAYOUT_DELAY = "http://www.webrtc.org/experiments/rtp-hdrext/playout-delay"
+CERTIFICATES = "_RTCPeerConnection__certificates"
 ENCODER = "_RTCRtpSender__encoder"
 EXTENSIONS = "_RTCRtpSender__rtp_header_extensions_map"
 TIMESTAMP = "_RTCRtpSender__rtp_timestamp"
 ONE_BYTE_HEADERS = 0xBEDE  # RFC 8285 section 4.2
+CIPHERS = "ECDHE-{0}-AES128-GCM-SHA256:ECDHE-{0}-CHACHA20-POLY1305"  # RFC 8827, section 6.5, and its like
 DATAGRAMS_WAITING = 512  # of 1.5 kB at most: inputs and reports come at a few hundred a second
 
 
@@ -111,6 +114,18 @@ def rtp_timestamp(sender: RTCRtpSender) -> int:
 def accept_playout_delay(transceiver: RTCRtpTransceiver, offered: Sequence[RTCRtpHeaderExtensionParameters]) -> None:
     """Answer the extension if it was `offered`. After setRemoteDescription, before createAnswer."""
     transceiver._headerExtensions += [x for x in offered if x.uri == PLAYOUT_DELAY and 0 < x.id < 15]
+
+
+def accept_rsa(peer: RTCPeerConnection) -> None:
+    """Let the other side prove itself by RSA too, as GStreamer 1.22 does; aiortc knows suites for ECDSA only."""
+    for certificate in getattr(peer, CERTIFICATES):
+        certificate._create_ssl_context = partial(_widened, certificate._create_ssl_context)
+
+
+def _widened(create: Callable[..., Any], srtp_profiles: Any) -> Any:
+    context = create(srtp_profiles=srtp_profiles)
+    context.set_cipher_list(":".join(CIPHERS.format(kind) for kind in ("ECDSA", "RSA")).encode())
+    return context
 
 
 def ice_connections(peer: RTCPeerConnection) -> list[Connection]:

@@ -50,7 +50,9 @@ class RtcConfig:
 
 def new_peer(config: RtcConfig) -> RTCPeerConnection:
     """Knows no servers but those of `config`: by itself aiortc asks a third party for our address."""
-    return RTCPeerConnection(RTCConfiguration(iceServers=[RTCIceServer(uri) for uri in config.ice.stun]))
+    peer = RTCPeerConnection(RTCConfiguration(iceServers=[RTCIceServer(uri) for uri in config.ice.stun]))
+    internals.accept_rsa(peer)
+    return peer
 
 
 class ShotTrack(MediaStreamTrack):

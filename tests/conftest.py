@@ -2,6 +2,8 @@
 
 import os
 import shutil
+import subprocess
+from functools import cache
 from pathlib import Path
 
 import hypothesis
@@ -34,6 +36,7 @@ def _unmet() -> dict[str, str]:
     needs = {
         "gpu": (shutil.which("nvidia-smi"), "needs an NVIDIA GPU"),
         "browser": (_chromium(), "needs Chromium: apt-get install chromium"),
+        "players": (_has_gstreamer(), "needs GStreamer's webrtcbin: see PLAYERS in the Makefile"),
         "network": (_can_make_networks(), "needs root, iproute2 and /dev/net/tun"),
         "weights": (any(WEIGHTS.glob("*.safetensors")), "needs the shipped weights"),
     }
@@ -42,6 +45,15 @@ def _unmet() -> dict[str, str]:
 
 def _can_make_networks() -> bool:
     return os.geteuid() == 0 and shutil.which("ip") is not None and os.path.exists("/dev/net/tun")
+
+
+@cache
+def _has_gstreamer() -> bool:
+    look = "import gi; gi.require_version('GstWebRTC', '1.0'); from gi.repository import Gst as g; g.init(None); "
+    look += "assert g.ElementFactory.find('webrtcbin') and g.ElementFactory.find('avdec_h264')"
+    if not os.path.exists("/usr/bin/python3"):
+        return False
+    return subprocess.run(["/usr/bin/python3", "-c", look], capture_output=True, check=False).returncode == 0
 
 
 def _chromium() -> str | None:

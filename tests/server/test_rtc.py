@@ -7,7 +7,11 @@ from typing import Any, TypeVar
 
 import numpy as np
 import pytest
+from aiortc import RTCCertificate
+from aiortc.rtcdtlstransport import generate_certificate
+from cryptography.hazmat.primitives.asymmetric import rsa
 
+from server.aiortc_internals import accept_rsa
 from server.protocol import (
     SUBPROTOCOL,
     Ack,
@@ -127,6 +131,21 @@ async def test_a_standard_player_watches_without_channels() -> None:
 
 def any_viewers(server: Running) -> bool:
     return b'rewander_connections{role="viewer",transport="rtc"} 1.0' in server.house.render_metrics()
+
+
+async def test_a_player_with_an_rsa_certificate_may_watch() -> None:
+    async with (
+        running(ServeConfig(rtc=LOCAL)) as server,
+        WsClient(server.host) as player,
+        RtcClient(channels=False) as viewer,
+    ):
+        key = rsa.generate_private_key(65_537, 2048)
+        viewer.peer._RTCPeerConnection__certificates[:] = [RTCCertificate(key, generate_certificate(key))]
+        accept_rsa(viewer.peer)  # as the DTLS server it must be able to itself
+        answer = await offer(server, await viewer.offer(), f"session={player.welcome.session}&role=viewer")
+        assert b"a=setup:active" in answer.body
+        await viewer.accept(answer.body.decode())
+        await viewer.frame()
 
 
 async def test_viewers_may_not_steer() -> None:
