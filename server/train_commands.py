@@ -8,8 +8,6 @@ import typer
 
 from .extras import extra
 
-HUB = Path("~/.cache/huggingface/hub")
-
 
 def train(
     stage: Annotated[str, typer.Argument(help="vae, motion, odometry, dit, in this order; then export. Or lora.")],
@@ -20,11 +18,11 @@ def train(
     threads: Annotated[int | None, typer.Option(min=1, help="Threads; all cores but one by default.")] = None,
     device: Annotated[str, typer.Option(help="cuda or cpu; CUDA where there is one by default.")] = "",
     model: Annotated[str, typer.Option(help="lora: the model to fine-tune.")] = "wan",
-    weights: Annotated[list[Path] | None, typer.Option(help="lora: a folder to look in for them; repeatable.")] = None,
+    weights: Annotated[list[Path] | None, typer.Option(help="lora: a folder to look in first; repeatable.")] = None,
     prompt: Annotated[str, typer.Option(help="lora: what all episodes show; what was pressed is added.")] = "",
     rank: Annotated[int, typer.Option(min=1, help="lora: of the adapters.")] = 16,
     rate: Annotated[float, typer.Option(help="lora: of learning.")] = 1e-4,
-    frame: Annotated[tuple[int, int], typer.Option(help="lora: height and width of frames.")] = (480, 832),
+    size: Annotated[str, typer.Option(help="lora: width and height of frames.")] = "832x480",
     history_noise: Annotated[float, typer.Option(help="lora: on the past, so that drift is known; 0.1 is much.")] = 0.0,
     schedule: Annotated[str, typer.Option(help="lora: of the history; the released one by default.")] = "",
 ) -> None:
@@ -34,10 +32,10 @@ def train(
     """
     threads = threads or max(1, (os.cpu_count() or 2) - 1)
     if stage == "lora":
-        asked = {"prompt": prompt, "frame_shape": frame, "seed": seed, "device": device, "threads": threads}
-        asked |= {"history_noise": history_noise} | ({"schedule": schedule} if schedule else {})
-        learning = {"rank": rank, "rate": rate}
-        _fine_tune(model, (folder, episodes, weights or [HUB.expanduser()]), asked, learning, steps=steps or 2_000)
+        asked: dict[str, Any] = {"folder": folder, "episodes": episodes, "prompt": prompt, "schedule": schedule, "seed": seed}
+        asked |= {"history_noise": history_noise, "device": device, "threads": threads}
+        places = {"weights": weights or [], "size": size}
+        _fine_tune(model, asked, places, learning={"rank": rank, "rate": rate}, steps=steps or 2_000)
         return
     with extra("train"):
         from model.training.stages import STAGES, StageError, Workshop, export, fastest_device, use_threads
@@ -57,16 +55,18 @@ def train(
 
 
 def _fine_tune(
-    model: str, places: tuple[Path, Path, list[Path]], asked: dict[str, Any], learning: dict[str, Any], *, steps: int
+    model: str, asked: dict[str, Any], places: dict[str, Any], *, learning: dict[str, Any], steps: int
 ) -> None:
     with extra("train"):
-        from model.checkpoints.places import Shelf
+        from model.clips.request import parse_size
         from model.lora.stage import LoraOrder, stage_lora
         from model.lora.task import LoraTraining
 
-    folder, episodes, weights = places
+        from .model_commands import shelf_of
+
     try:
-        order = LoraOrder(folder, episodes, Shelf(tuple(weights)), **asked)
+        columns, rows = parse_size(places["size"])
+        order = LoraOrder(weights=shelf_of(places["weights"]), frame_shape=(rows, columns), **asked)
         adapters = stage_lora(model, order, LoraTraining(**learning), steps=steps)
     except (OSError, ValueError) as error:
         raise typer.BadParameter(str(error)) from error

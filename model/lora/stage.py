@@ -34,7 +34,7 @@ class LoraOrder:
     weights: Shelf
     prompt: str = ""  # of all episodes, before what was pressed
     frame_shape: tuple[int, int] = (480, 832)
-    schedule: str = WAN.schedules["vanilla"]
+    schedule: str = ""  # of the history; what FramePack released if empty
     history_noise: float = 0.0
     seed: int = 0
     device: str = ""  # CUDA where there is one if empty
@@ -62,7 +62,7 @@ def stage_lora(model: str, order: LoraOrder, training: LoraTraining, *, steps: i
 
 
 def _framepack_task(model: str, order: LoraOrder) -> LoraTask:
-    family, schedule = FAMILIES[model], Schedule.parse(order.schedule)
+    family, schedule = FAMILIES[model], Schedule.parse(order.schedule or WAN.schedules["vanilla"])
     episodes, device = order.files(), torch.device(order.device or ("cuda" if torch.cuda.is_available() else "cpu"))
     parts = load(order.weights, model, device=device, precision=None if device.type == "cuda" else EXACT)
     pictures = Pictures(parts.vae, family.latent_format(parts.vae), device=device)

@@ -24,7 +24,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def train(folder: Path, *more: str) -> tuple[int, str]:
-    options = ["--episodes", f"{folder}/episodes", "--weights", f"{folder}/weights", "--frame", "32", "32"]
+    options = ["--episodes", f"{folder}/episodes", "--weights", f"{folder}/weights", "--size", "32x48"]
     options += ["--schedule", "f1k1f4k4f2k2f1k1_g2", "--steps", "2", "--rank", "3", "--threads", "1", "--device", "cpu"]
     result = CliRunner().invoke(app, ["train", "lora", f"{folder}/out", *options, *more], env={"COLUMNS": "400"})
     return result.exit_code, result.output
@@ -35,12 +35,16 @@ def test_wan_is_fine_tuned(folder: Path) -> None:
     assert code == 0, output
     assert f"The adapters are in {folder}/out/lora" in output
     weights = load_file(folder / "out" / "lora" / "lora.safetensors")
+    film = load_file(folder / "out" / "films" / "0.safetensors")
+    assert film["start"].shape == (48, 32, 3)
     assert weights["transformer.blocks.0.attn1.to_q.lora_A.weight"].shape == (3, 32)
 
 
 def test_what_is_wrong_is_said(folder: Path) -> None:
     code, output = train(folder, "--model", "clouds")
     assert code == 2 and "one of wan, wan-14b, framepack-f1, got 'clouds'" in output
+    code, output = train(folder, "--size", "large")
+    assert code == 2 and "large" in output
     code, output = train(folder, "--rate", "-1")
     assert code == 2 and "a rate above 0" in output
     code, output = train(folder, "--model", "wan-14b")
