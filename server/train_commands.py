@@ -32,8 +32,8 @@ def train(
     """
     threads = threads or max(1, (os.cpu_count() or 2) - 1)
     if stage == "lora":
-        asked: dict[str, Any] = {"folder": folder, "episodes": episodes, "prompt": prompt, "schedule": schedule, "seed": seed}
-        asked |= {"history_noise": history_noise, "device": device, "threads": threads}
+        asked: dict[str, Any] = {"folder": folder, "episodes": episodes, "prompt": prompt, "schedule": schedule}
+        asked |= {"history_noise": history_noise, "seed": seed, "device": device, "threads": threads}
         places = {"weights": weights or [], "size": size}
         _fine_tune(model, asked, places, learning={"rank": rank, "rate": rate}, steps=steps or 2_000)
         return
