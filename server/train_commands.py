@@ -10,7 +10,7 @@ from .extras import extra
 
 
 def train(
-    stage: Annotated[str, typer.Argument(help="vae, motion, odometry, dit, in this order; then export. Or lora.")],
+    stage: Annotated[str, typer.Argument(help="A stage of `rooms` (`list` names them in order), export, or lora.")],
     folder: Annotated[Path, typer.Argument(help="Checkpoints, logs and samples; training resumes from them.")],
     episodes: Annotated[Path, typer.Option(help="Recorded episodes.")] = Path("data/rooms"),
     steps: Annotated[int | None, typer.Option(min=1, help="Steps in all, those done before included.")] = None,
