@@ -4,6 +4,7 @@ Without fine-tuning the history is shown to weights that never saw one; `rewande
 """
 
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -20,7 +21,7 @@ from ..framepack.world import FramePack
 from ..lora.files import fuse_lora
 from ..packing.schedule import Kernel, Schedule
 from .guided import GUIDED, Guidance, GuidedNetwork
-from .network import Denoiser, packer_of
+from .network import SHAPES, Denoiser, packer_of
 from .painting import Painter
 from .text import TextEncoder
 
@@ -77,14 +78,22 @@ def wan(
     if adapters is not None:
         fuse_lora(adapters, network.denoiser, learned={"packer": network.packer})
     pictures = Pictures(parts.vae, latent_format(parts.vae), device=parts.device)
-    painter = Painter(network, pictures, shape=options.frame_shape, steps=options.steps, shift=SHIFT)
-    return FramePack(network, pictures, WAN, options=options, camera=camera or load_camera(), starts=starts or painter)
+    starting = starts or Painter(network, pictures, shape=options.frame_shape, steps=options.steps, shift=SHIFT)
+    camera = camera or load_camera()
+    return FramePack(network, pictures, _weights_of(parts), options=options, camera=camera, starts=starting)
 
 
 def kernels_of(options: Options) -> set[Kernel]:
     """All that the orders need, and the operator's own schedule."""
     schedules = [Schedule.parse(name) for name in (*WAN.schedules.values(), options.schedule) if name]
     return {segment.kernel for schedule in schedules for segment in schedule.past + schedule.future}
+
+
+def _weights_of(parts: Parts) -> Weights:
+    """By name: a world of the small model is none of the large one's."""
+    config: Any = parts.transformer.config
+    is_large = config.num_attention_heads == SHAPES["14b"]["num_attention_heads"]
+    return replace(WAN, name="wan-14b") if is_large else WAN
 
 
 def latent_format(vae: AutoencoderKLWan) -> LatentFormat:

@@ -131,6 +131,10 @@ def test_a_session_plays_on_and_again(parts):
     assert not np.array_equal(first[:12], first[12:24])
 
 
+def test_the_large_model_has_a_name_of_its_own():
+    assert tiny.wan_of(tiny.parts(num_attention_heads=40, attention_head_dim=6, num_layers=1)).spec.name == "wan-14b"
+
+
 def test_sessions_of_any_age_share_forward_passes(parts):
     model = tiny.wan_of(parts)
     old, young = Player(model, seed=1), Player(model, seed=2, prompt="rain")
