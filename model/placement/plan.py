@@ -59,7 +59,8 @@ class Plan:
     step_flops: float
     step_seconds: float
     section_seconds: float
-    section_frames: int
+    section_frames: int  # of all sessions
+    batch: int
 
     @property
     def fits(self) -> bool:
@@ -96,6 +97,19 @@ def decide(
             would = f"{what} would take {offered.peak_device / GB:.1f} GB"
             raise DoesNotFitError(f"{problem}; {would}", needed=leanest.peak_device, plan=offered)
     raise DoesNotFitError(f"{problem}; nothing that is offered would fit", needed=leanest.peak_device, plan=None)
+
+
+def decide_first(
+    anatomies: Iterable[Anatomy], card: Card, *, quantized: Quantized = "", smaller: Iterable[tuple[str, Anatomy]] = ()
+) -> Plan:
+    """A plan of the first of some kinds of work that fits, as of two sessions or else one; what `decide` says if none.
+
+    They are looked at one after the other, each only if the one before does not fit.
+    """
+    for anatomy in anatomies:
+        if any(plan.fits for plan in plans(anatomy, card, quantized=quantized)):
+            break
+    return decide(anatomy, card, quantized=quantized, smaller=smaller)
 
 
 def plans(anatomy: Anatomy, card: Card, *, quantized: Quantized = "") -> Iterator[Plan]:
@@ -136,6 +150,7 @@ def plan_of(anatomy: Anatomy, card: Card, *, streamed: frozenset[str], tiles: bo
         step_seconds=step,
         section_seconds=anatomy.work.steps * step + anatomy.work.batch * decode.flops / rate,
         section_frames=anatomy.section_frames * anatomy.work.batch,
+        batch=anatomy.work.batch,
     )
 
 

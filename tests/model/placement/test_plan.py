@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from model.placement.cards import GB, RATED
 from model.placement.describe import describe
-from model.placement.plan import QUANTIZED, DoesNotFitError, decide, kept_bytes, plans
+from model.placement.plan import QUANTIZED, DoesNotFitError, decide, decide_first, kept_bytes, plans
 
 from . import bodies
 
@@ -85,6 +85,20 @@ def test_it_is_refused_with_the_plan_that_would_fit() -> None:
     with pytest.raises(DoesNotFitError, match="nothing that is offered") as refused:
         decide(anatomy, card(1), smaller=smaller)
     assert refused.value.plan is None
+
+
+def test_the_first_work_that_fits_is_planned_and_the_last_refused() -> None:
+    seen = []
+
+    def works():
+        for activations in (30, 2, 1):
+            seen.append(activations)
+            yield bodies.round_numbers(activations=activations)
+
+    assert decide_first(works(), card(12)).peak_device < 12 * GB
+    assert seen == [30, 2]
+    with pytest.raises(DoesNotFitError, match=r"expected 2.9 GB"):
+        decide_first(works(), card(2))
 
 
 def test_what_cannot_be_streamed_is_refused_in_favour_of_what_can() -> None:

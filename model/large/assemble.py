@@ -1,0 +1,110 @@
+"""From settings to a model that plays: find, plan, read, merge, put together, and settle where the plan has it."""
+
+import logging
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from msgspec import structs
+from torch import nn
+
+from ..checkpoints.fill import EXACT
+from ..checkpoints.load import FAMILIES, Family, fill_all, find
+from ..checkpoints.lora import Change, merge_lora, read_lora
+from ..checkpoints.places import Found
+from ..lora.files import fuse_lora
+from ..placement.anatomy import Work
+from ..placement.cards import Card, card_here
+from ..placement.describe import describe
+from ..placement.place import homes, settle
+from ..placement.plan import Plan, decide_first
+from ..placement.quantize import check_quantizer, quantize
+from ..placement.survey import smaller, survey_modules, usual_work
+from .players import PLAYERS
+from .settings import Settings, SettingsError
+
+BATCHES = (2, 1)  # sessions at once that are tried
+
+logger = logging.getLogger(__name__)
+
+
+def assemble(model: str, settings: Settings, *, card: Card | None = None) -> Any:
+    """The WorldModel of a name in the catalogue; takes minutes. `card` is by default what is here.
+
+    Raises SettingsError, QuantizerMissingError, MissingWeightsError, WrongWeightsError, LoraError, DoesNotFitError, and
+    what the model says of its options. Everything but the contents of the weights is checked before they are read.
+    """
+    check_quantizer(settings.quantize)
+    family = FAMILIES[model]
+    found = find(settings.shelf, model, transformer=Path(settings.transformer) if settings.transformer else None)
+    modules = family.outline(found)
+    changes = _changes(modules["transformer"], settings)
+    card = card or (None if settings.device == "cpu" else card_here())
+    plan = _plan(model, modules, settings, card) if card else None
+    settings = structs.replace(settings, batch=plan.batch if plan else settings.batch or BATCHES[0])
+    device = torch.device(settings.device or ("cuda" if plan else "cpu"))
+    _read(family, modules, found, plan, device)
+    for change, strength in changes:
+        merge_lora(modules["transformer"], change, strength=strength)
+    world = PLAYERS[model](family.assemble(modules, found, device=device), found, settings)
+    _finish(world, modules, settings, plan, device)
+    return world
+
+
+def work_of(model: str, settings: Settings, *, batch: int) -> Work:
+    """What the settings ask of the machine."""
+    usual = usual_work(model)
+    return replace(
+        usual,
+        frame_shape=settings.frame_shape(usual=usual.frame_shape),
+        schedule=settings.schedule or usual.schedule,
+        steps=settings.steps or usual.steps,
+        batch=batch,
+    )
+
+
+def _plan(model: str, modules: dict[str, nn.Module], settings: Settings, card: Card) -> Plan:
+    """Of as many sessions at once as the settings say, or as fit."""
+    works = [work_of(model, settings, batch=batch) for batch in ([settings.batch] if settings.batch else BATCHES)]
+    anatomies = (survey_modules(model, modules, work) for work in works)
+    offers = smaller(model, modules, works[-1])
+    plan = decide_first(anatomies, card, quantized=settings.quantize, smaller=offers)
+    logger.info("%s on %s", model, describe(plan))
+    rule = settings.rule
+    if "transformer" in plan.streamed and rule is not None and rule.watches_input:
+        raise SettingsError("expected cache=first-block, got teacache, which looks into weights that are streamed here")
+    return plan
+
+
+def _changes(transformer: nn.Module, settings: Settings) -> list[tuple[Mapping[str, Change], float]]:
+    """Of LoRA files; folders come later, when there is a packer."""
+    return [(read_lora(path, transformer), strength) for path, strength in settings.loras if not path.is_dir()]
+
+
+def _read(
+    family: Family, modules: dict[str, nn.Module], found: Mapping[str, Found], plan: Plan | None, device: torch.device
+) -> None:
+    at = homes(plan, device=device) if plan else dict.fromkeys(modules, device)
+    fill_all(family, modules, found, at=at, precision=None if plan else EXACT)
+
+
+def _finish(
+    world: Any, modules: Mapping[str, Any], settings: Settings, plan: Plan | None, device: torch.device
+) -> None:
+    """Fuse, quantize, stream, and make quick."""
+    network, compute = world.network, modules["transformer"].dtype
+    for path, _ in settings.loras:
+        if path.is_dir():
+            fuse_lora(path, network.denoiser, learned={"packer": network.packer})
+    if settings.attention:
+        modules["transformer"].set_attention_backend(settings.attention)
+    if plan:
+        settle(plan, modules, denoiser=network.denoiser, packer=network.packer, device=device, compute=compute)
+    else:
+        quantize(network.denoiser, settings.quantize, device=device, compute=compute)
+    if settings.compile:
+        for blocks in (child for child in network.denoiser.children() if isinstance(child, nn.ModuleList)):
+            for block in blocks:
+                block.compile()

@@ -1,0 +1,137 @@
+"""From files in the official layout to models that play, as `rewander play --model` makes them."""
+
+import logging
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+
+from model.checkpoints.places import MissingWeightsError
+from model.framepack.options import OptionsError
+from model.large import create
+from model.large.assemble import assemble, work_of
+from model.large.settings import Settings, SettingsError, parse_settings
+from model.placement.cards import GB, Card
+from model.placement.plan import DoesNotFitError
+from model.world_model import History
+from tests.model.checkpoints import official
+from tests.model.hunyuan import tiny
+
+SMALL = {"width": "80", "height": "48", "schedule": "f1k1f16k4f2k2f1k1_g3", "steps": "2", "solver": "euler"}
+HELIOS = {"width": "80", "height": "48", "schedule": "td_f1k1f16k4f2k2f1k1_g3", "steps": "2"}
+
+
+def section(model) -> np.ndarray:
+    """The frames of a first section."""
+    state = model.open(image=tiny.image(), prompt="a cat walks", seed=3)
+    slots, spec = model.spec.num_recent, model.spec
+    latents = np.zeros((1 + slots, *spec.latent_shape), np.float16)
+    latents[0] = latents[-1] = state.start.latents[0]
+    valid = np.array([True, *[False] * (slots - 1), True])
+    history = History(latents, np.zeros(1 + slots, np.int64), np.zeros((1 + slots, 3), np.float32), valid)
+    controls = np.zeros((spec.section_latents * spec.frames_per_latent, len(spec.controls.axes)), np.float32)
+    jobs = model.begin([state], [controls], [history])
+    while jobs[0].steps_left:
+        model.advance(jobs)
+    return model.decode([state], model.finish(jobs))[0]
+
+
+@pytest.fixture(scope="module")
+def shelf(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("weights")
+    official.write_framepack(root, tiny.parts())
+    official.write_framepack(root, tiny.parts(), model="framepack-i2v")
+    official.write_wan(root)
+    official.write_helios(root)
+    return root
+
+
+@pytest.mark.parametrize("name", ["framepack_f1", "framepack_i2v", "wan"])
+def test_a_created_model_plays(shelf: Path, name: str) -> None:
+    model = getattr(create, name)(weights=str(shelf), device="cpu", **SMALL)
+    assert model.spec.name == name.replace("_", "-")
+    frames = section(model)
+    assert frames.shape == (12, 48, 80, 3) and frames.std() > 1
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of numpy, about diffusers
+def test_helios_plays_by_the_scheduler_of_its_checkpoint(shelf: Path) -> None:
+    model = create.helios(weights=str(shelf), device="cpu", **HELIOS)
+    assert model.spec.name == "helios" and model.spec.num_steps == 2
+    assert section(model).std() > 1
+    with pytest.raises(SettingsError, match="expected no cache, recalled for helios"):
+        create.helios(weights=str(shelf), device="cpu", cache="teacache", recalled="1", **HELIOS)
+
+
+def test_it_plays_what_the_modules_play_that_were_written(shelf: Path) -> None:
+    created = create.framepack_f1(weights=str(shelf), device="cpu", **SMALL)
+    np.testing.assert_array_equal(section(created), section(tiny.framepack_of(tiny.parts())))
+
+
+def settings(shelf: Path, **others: object) -> Settings:
+    return parse_settings(SMALL | {"weights": str(shelf), "device": "cpu"} | others)
+
+
+def test_a_plan_is_logged_and_carried_out(shelf: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """The card is a fiction; the precision of its networks is real."""
+    caplog.set_level(logging.INFO)
+    planned = assemble("framepack-f1", settings(shelf), card=Card("a card", 8 * GB, 1e12, 1e9))
+    assert "framepack-f1 on a card: 8.0 GB free" in caplog.text and "peak 1.0 GB on the card" in caplog.text
+    assert planned.network.denoiser.patchify.proj.weight.dtype == torch.bfloat16
+    assert planned.spec.max_batch == 2
+    exact = section(tiny.framepack_of(tiny.parts())).astype(int)
+    assert 0 < np.abs(section(planned) - exact).mean() < 16
+
+
+def test_a_card_that_is_too_small_is_refused_before_weights_are_read(shelf: Path) -> None:
+    with pytest.raises(DoesNotFitError, match="free memory on a card, got 0.0 GB"):
+        assemble("framepack-f1", settings(shelf), card=Card("a card", 10**6, 1e12, 1e9))
+
+
+def test_adapters_change_what_is_seen_by_their_strength(shelf: Path, tmp_path: Path) -> None:
+    network = tiny.parts().transformer
+    base = "lora_unet_single_blocks_0_linear2"
+    linear = network.single_transformer_blocks[0].proj_out
+    torch.manual_seed(0)
+    up, down = torch.randn(linear.out_features, 4), torch.randn(4, linear.in_features)
+    save_file({f"{base}.lora_up.weight": up, f"{base}.lora_down.weight": down}, tmp_path / "a.safetensors")
+    plain = section(assemble("framepack-f1", settings(shelf))).astype(int)
+    off, half, full = (
+        np.abs(section(assemble("framepack-f1", settings(shelf, lora=f"{tmp_path}/a.safetensors*{s}"))) - plain).mean()
+        for s in (0, 0.1, 1)
+    )
+    assert off == 0 < half < full
+
+
+def test_quantized_weights_play_without_a_gpu_too(shelf: Path) -> None:
+    plain, coarse = (section(assemble("framepack-f1", settings(shelf, quantize=kind))) for kind in ("", "fp8"))
+    assert 0 < np.abs(coarse.astype(int) - plain).mean() < 8
+
+
+def test_images_of_a_folder_are_where_worlds_begin(shelf: Path, tmp_path: Path) -> None:
+    for i in range(2):
+        Image.fromarray(tiny.image((60, 60), seed=i)).save(tmp_path / f"{i}.png")
+    model = assemble("framepack-f1", settings(shelf, starts=str(tmp_path)))
+    first, second, third = (model.open(image=None, prompt="", seed=seed).start.latents for seed in (0, 1, 2))
+    assert not np.array_equal(first, second) and np.array_equal(first, third)
+    with pytest.raises(SettingsError, match="found none"):
+        assemble("framepack-f1", settings(shelf, starts=str(shelf)))
+
+
+def test_what_is_asked_of_the_machine_follows_from_the_settings(shelf: Path) -> None:
+    work = work_of("wan", settings(shelf), batch=3)
+    assert (work.frame_shape, work.steps, work.batch, work.passes) == ((48, 80), 2, 3, 2)
+    assert work_of("framepack-f1", Settings(), batch=1).frame_shape == (480, 832)
+
+
+def test_what_cannot_be_is_said(shelf: Path, tmp_path: Path) -> None:
+    with pytest.raises(MissingWeightsError, match=re.escape(str(tmp_path))):
+        create.wan(weights=str(tmp_path))
+    with pytest.raises(OptionsError, match="multiples of 16"):
+        create.framepack_f1(weights=str(shelf), device="cpu", **SMALL | {"width": "81"})
+    with pytest.raises(ValueError, match="must be one of the following"):
+        assemble("framepack-f1", settings(shelf, attention="none"))
