@@ -50,7 +50,9 @@ Origins = Annotated[list[str] | None, typer.Option(help="A page elsewhere that m
 Stun = Annotated[list[str] | None, typer.Option(help="A STUN server, as stun:host:port; repeatable.")]
 Turn = Annotated[list[str] | None, typer.Option(help="A TURN server, as turn:host:port; repeatable.")]
 TurnSecret = Annotated[str, typer.Option(envvar="REWANDER_TURN_SECRET", help="Shared with the TURN servers.")]
-ModelName = Annotated[str, typer.Option(help="A model by its entry point in `rewander.models`.")]
+ModelName = Annotated[
+    str, typer.Option(help="By its entry point in `rewander.models`, with settings: 'wan steps=20 weights=/data'.")
+]
 WorldsFolder = Annotated[Path | None, typer.Option(help="Keep worlds in this folder, to resume after a crash.")]
 Viewers = Annotated[int, typer.Option(min=0, help="Of one session at once.")]
 Upscale = Annotated[int, typer.Option(min=0, max=4, help="Enlarge H.264 pictures; 0 chooses.")]

@@ -21,7 +21,16 @@ from server.auth import AuthConfig, ExposedError
 from server.diary import DiaryConfig
 from server.engine import EngineConfig
 from server.protocol import Frame, Goaway, Hello
-from server.serve import ServeConfig, UnknownModelError, _thumbnail, build, load_model, run
+from server.serve import (
+    ModelSettingsError,
+    ServeConfig,
+    UnknownModelError,
+    _thumbnail,
+    build,
+    load_model,
+    parse_model,
+    run,
+)
 from tests.server.running import fetch, running, until
 from tests.server.tiny_model import TinyModel
 from tests.server.ws_client import WsClient
@@ -39,6 +48,24 @@ def test_a_server_that_anyone_could_enter_is_not_built() -> None:
 def test_an_unknown_model_is_named_with_those_there_are() -> None:
     with pytest.raises(UnknownModelError, match="expected one of .* got 'nonesuch'"):
         load_model("nonesuch")
+
+
+def test_settings_stand_behind_a_models_name() -> None:
+    assert parse_model("rooms") == ("rooms", {})
+    spoken = "wan steps=20 weights='/my models' lora=a.safetensors*0.5 schedule="
+    wanted = {"steps": "20", "weights": "/my models", "lora": "a.safetensors*0.5", "schedule": ""}
+    assert parse_model(spoken) == ("wan", wanted)
+
+
+@pytest.mark.parametrize("spoken", ["wan steps", "wan =20", "wan 'steps", "wan two words=1", "wan a-b=1"])
+def test_settings_that_are_none_are_named(spoken: str) -> None:
+    with pytest.raises(ModelSettingsError, match="expected"):
+        parse_model(spoken)
+
+
+def test_settings_that_a_model_does_not_take_are_refused() -> None:
+    with pytest.raises(ModelSettingsError, match=r"expected settings that rooms takes, got \['colour'\]"):
+        load_model("rooms colour=red")
 
 
 def test_a_models_name_leads_to_what_makes_it() -> None:
