@@ -22,6 +22,7 @@ from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidMessage
 
 from .decoders import Decoder, decoder
+from .latencies import Latencies
 
 SUBPROTOCOL = websockets.Subprotocol("rewander.v1.msgpack")
 RESUME_SECONDS = 60.0  # as long as the server keeps a player's place
@@ -114,6 +115,7 @@ class Client:
         self._held: tuple[str, ...] = ()
         self._presses: dict[str, int] = {}
         self._pointer = (0.0, 0.0)
+        self._latencies = Latencies()
 
     async def __aenter__(self) -> Self:
         """Raises ServerError if refused, OSError or websockets' InvalidHandshake if there is no server."""
@@ -150,6 +152,7 @@ class Client:
         self._held = keys
         self._pointer = (self._pointer[0] + pointer[0], self._pointer[1] + pointer[1])
         self._seq += 1
+        self._latencies.asked(self._seq)
         state = {"keys": keys, "presses": self._presses, "pointer": self._pointer, "axes": dict(axes or {})}
         await self.send("input", seq=self._seq, ts=1000 * time.monotonic(), **state)
         return self._seq
@@ -186,6 +189,9 @@ class Client:
             pixels = self._decode(message)
             receipt = {name: message["receipt"][name] for name in Receipt.__slots__}
             await self.send("ack", frame=receipt["frame"])
+            self._latencies.shown(receipt["applied_seq"])
+            if measured := self._latencies.due():
+                await self.send("latency", action_to_photon=measured)
             if pixels is not None:
                 return Frame(pixels, Receipt(**receipt))
 

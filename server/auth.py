@@ -3,7 +3,8 @@
 import hmac
 import ipaddress
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from hashlib import sha256
 from typing import Literal
 
 import jwt
@@ -37,6 +38,7 @@ class Grant:
 
     role: Role = "player"
     session: str = ""
+    bearer: str = field(default="", compare=False)  # tells signed tokens apart; the static one is everybody's
 
 
 class Refused(Exception):
@@ -91,7 +93,7 @@ def _signed_grant(token: str, secret: str) -> Grant:
         raise Refused("auth.token", f"expected a token of at most {LONGEST_LIFE:.0f} s, got a longer one", status=401)
     if role not in ("player", "viewer") or not isinstance(session, str):
         raise Refused("auth.token", "expected a role of player or viewer and a session's name", status=401)
-    return Grant(role, session)
+    return Grant(role, session, sha256(token.encode()).hexdigest())
 
 
 def sign(secret: str, allowed: Grant, *, minutes: float) -> str:

@@ -1,7 +1,7 @@
 """One session on the air: each frame is encoded once and handed to all who watch, the player first."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from functools import partial
@@ -113,6 +113,11 @@ class Broadcast:
     def lost(self, fraction: float) -> None:
         """The player's receiver lost this fraction of the packets since it last said so."""
         self._rate.lost(fraction, now=self._air.clock())
+
+    def answered(self, times: Sequence[float]) -> None:
+        """The player's client saw its inputs answered after so many milliseconds each."""
+        for milliseconds in times:
+            self._air.metrics.action_to_photon.observe(milliseconds / 1000)
 
     def tell(self, message: Message) -> None:
         """Send a message to all who watch."""

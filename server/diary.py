@@ -28,6 +28,7 @@ class Diary:
         self.problem = "" if config.folder else "no folder for journals was given"
         self._config, self._syncer = config, syncer
         self._journal: Journal | None = None
+        self._session = ""
 
     def begin(self, opened: Opened) -> None:
         """Close the journal of the world that was left and begin that of a new one."""
@@ -35,12 +36,12 @@ class Diary:
         folder = self._config.folder
         if folder is None:
             return
-        self.problem = ""
+        self.problem, self._session = "", opened.session
         self._attempt(partial(self._create, folder, opened))
 
     def resume(self, journal: Journal, reader: Reader) -> None:
         """Go on in the journal of a world that was brought back by `reader`."""
-        self._journal = journal
+        self._journal, self._session = journal, journal.path.stem.rpartition(".")[0]
         self._attempt(partial(journal.cut, reader.end))
 
     def write(self, record: Record) -> None:
@@ -67,7 +68,7 @@ class Diary:
         try:
             action()
         except (OSError, JournalError) as error:
-            logger.error("the session is no longer written down: %s", error)
+            logger.error("no longer written down: %s", error, extra={"session": self._session})
             self.problem = str(error)
             self._drop()
             return False

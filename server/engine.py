@@ -255,7 +255,8 @@ class Engine:
         try:
             stage(lines)
         except Exception as error:
-            logger.exception("the model failed at sessions %s", [line.link.id for line in lines])
+            sessions = " ".join(line.link.id for line in lines)
+            logger.exception("the model failed at %d sessions", len(lines), extra={"session": sessions})
             self._num_failures += len(lines)
             for line in lines:
                 line.strike(error)

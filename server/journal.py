@@ -178,7 +178,8 @@ class Journal:
     def cut(self, end: int) -> None:
         """Cut off what is torn after the whole records, which a Reader found to end at `end`, and go on from there."""
         if torn := self._size - end:
-            logger.warning("cut %d bytes of a torn record from the end of %s", torn, self.path.name)
+            session = self.path.stem.rpartition(".")[0]
+            logger.warning("cut %d torn bytes off %s", torn, self.path.name, extra={"session": session})
             os.ftruncate(self._file.fileno(), end)
             self._size = end
 

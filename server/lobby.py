@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -15,6 +16,7 @@ from .handle import Handle
 from .journal import JournalError, UnknownWorldError
 from .limits import Bucket
 from .link import BusyError
+from .logs import current_session
 from .protocol import Axis, Error, Goaway, Hello, Welcome
 from .seat import Seat
 from .tickets import Ticket, Tickets
@@ -29,6 +31,7 @@ logger = logging.getLogger(__name__)
 class LobbyConfig:
     viewers: int = 16  # of one session: they share an event loop with its player
     messages_per_second: int = 240  # of one connection
+    per_token: int = 8  # connections at once with one signed token, which may have been passed on
 
 
 class Lobby:
@@ -41,6 +44,7 @@ class Lobby:
         self._halls: dict[str, Hall] = {}
         self._places: dict[Seat, Hall] = {}
         self._waiting = WaitingRoom(engine.clock)
+        self._bearers: Counter[str] = Counter()  # connections by signed token
         self._is_open = True
         self._empty = asyncio.Event()
         self._empty.set()
@@ -58,6 +62,15 @@ class Lobby:
         """A seat as `hello` asks for, as far as it is `allowed`; raises Refused. Next: `watch`; `leave` in the end."""
         if not self._is_open:
             raise Refused("server.leaving", "the server is leaving", status=503, retry_after=GOAWAY_RETRY)
+        self._admit(allowed)
+        try:
+            seat = await self._enter(hello, allowed)
+        except BaseException:
+            self._dismiss(allowed)
+            raise
+        return seat
+
+    async def _enter(self, hello: Hello, allowed: Grant) -> Seat:
         try:
             handle = self._seen(hello, allowed) if hello.role == "viewer" else await self._played(hello, allowed)
         except UnknownWorldError as error:
@@ -75,6 +88,7 @@ class Lobby:
         """Give a seat up. Its session waits a while for the player, or ends if it was opened for nothing (`unused`)."""
         seat.unwatch()
         hall, handle = self._places.pop(seat), seat.broadcast.handle
+        self._dismiss(seat.allowed)
         if not self._places:
             self._empty.set()
         hall.leave(seat)
@@ -95,6 +109,16 @@ class Lobby:
 
     async def wait_until_empty(self) -> None:
         await self._empty.wait()
+
+    def _admit(self, allowed: Grant) -> None:
+        if self._bearers[allowed.bearer] >= self._config.per_token:
+            raise Refused("limit.token", "too many connections with this token", status=429, retry_after=5.0)
+        self._bearers[allowed.bearer] += bool(allowed.bearer)
+
+    def _dismiss(self, allowed: Grant) -> None:
+        self._bearers[allowed.bearer] -= bool(allowed.bearer)
+        if not self._bearers[allowed.bearer]:
+            del self._bearers[allowed.bearer]
 
     def _seen(self, hello: Hello, allowed: Grant) -> Handle:
         """The session that a viewer asks for."""
@@ -143,8 +167,7 @@ class Lobby:
         is_first = hall.is_empty and not hello.resume and not hello.session
         bucket = Bucket(self._config.messages_per_second, rate=self._config.messages_per_second, clock=self._air.clock)
         welcome = self._welcome(hall, hello)
-        may_play = allowed.role == "player"
-        seat = Seat(hall, welcome=welcome, bucket=bucket, clock=self._air.clock, may_play=may_play)
+        seat = Seat(hall, welcome=welcome, bucket=bucket, clock=self._air.clock, allowed=allowed)
         hall.sit(seat, is_first=is_first)
         self._places[seat] = hall
         self._empty.clear()
@@ -191,8 +214,9 @@ def _axes(spec: ModelSpec) -> list[Axis]:
 
 async def _run(broadcast: Broadcast) -> None:
     """A broadcast that fails takes only its own watchers with it."""
+    current_session.set(broadcast.handle.id)
     try:
         await broadcast.run()
     except Exception:  # noqa: BLE001 - the connections' edge
-        logger.exception("session %s is off the air", broadcast.handle.id)
+        logger.exception("the session is off the air")
         broadcast.end(Error(code="server.failed", message="the pictures of this session could not be made"))

@@ -27,6 +27,7 @@ class Metrics:
         self.generate = stage("generate", "From binding a frame's control to having the frame.")
         self.encode = stage("encode", "From having a frame to having its pictures, the encoder's queue included.")
         self.fan_out = stage("fan_out", "From having a picture to handing it to one watcher's transport.")
+        self.action_to_photon = stage("action_to_photon", "From an input to its picture, as clients report it.")
         self.loop_lag = Histogram(
             "rewander_loop_lag_seconds", "How late the event loop wakes.", buckets=LAG_BUCKETS, registry=registry
         )

@@ -88,6 +88,15 @@ class Ack(Message, frozen=True):
     frame: Count
 
 
+class Latency(Message, frozen=True):
+    """What a player's client has measured since it last said so, once a second at most; for the server's figures."""
+
+    action_to_photon: Annotated[
+        list[Annotated[float, msgspec.Meta(ge=0.0, le=60_000.0)]],
+        msgspec.Meta(max_length=64, description="milliseconds from sending an input to showing the frame it is in"),
+    ]
+
+
 class Ping(Message, frozen=True):
     """Answered by Pong with the same `ts`. A WebRTC client is given up when silent: it pings every second."""
 
@@ -215,7 +224,7 @@ class Goaway(Message, frozen=True):
     retry_after: float
 
 
-FromClient = Hello | Input | Reset | Settings | Prompt | Claim | Yield | Ack | Ping
+FromClient = Hello | Input | Reset | Settings | Prompt | Claim | Yield | Ack | Latency | Ping
 FromServer = Welcome | Seating | Receipt | Frame | Status | Recalled | Progress | Pong | Error | Goaway
 
 _from_client: msgspec.msgpack.Decoder[FromClient] = msgspec.msgpack.Decoder(FromClient)

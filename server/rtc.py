@@ -22,6 +22,7 @@ from . import aiortc_internals as internals
 from .auth import Refused
 from .farewell import ENDS, End, Left, check_last, last_word
 from .ice import IceConfig
+from .logs import current_session
 from .mailbox import Messages, Pictures, Shot
 from .metrics import Metrics
 from .protocol import SUBPROTOCOL, Ack, FromClient, Input, Message, ProtocolError, encode
@@ -137,6 +138,7 @@ class Peer:
 
     async def run(self) -> None:
         """Serve the client until it leaves, falls silent, or has to go."""
+        current_session.set(self._seat.welcome.session)
         try:
             await self._wait_for_connection()
             async with asyncio.timeout(self._silence_timeout) as self._silence:
@@ -145,7 +147,7 @@ class Peer:
                 finally:
                     self._silence = None  # datagrams go on coming while the connection closes
         except Left:
-            logger.info("the client of session %s left", self._seat.welcome.session)
+            logger.info("a client left")
         except TimeoutError:
             self._metrics.refusals.labels("rtc.silent").inc()
         except ENDS as end:

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable
 
-from .auth import Role
+from .auth import Grant, Role
 from .broadcast import Watcher
 from .encode import Codec
 from .hall import Hall
@@ -14,6 +14,7 @@ from .protocol import (
     Error,
     FromClient,
     Input,
+    Latency,
     Message,
     Ping,
     Pong,
@@ -32,18 +33,22 @@ class Seat:
     """A player's or a viewer's. From `watch` on, pictures and messages wait for it in the watcher's boxes."""
 
     def __init__(
-        self, hall: Hall, *, welcome: Welcome, bucket: Bucket, clock: Callable[[], float], may_play: bool
+        self, hall: Hall, *, welcome: Welcome, bucket: Bucket, clock: Callable[[], float], allowed: Grant
     ) -> None:
-        """`bucket` paces what the client may send; `clock` is the engine's; `may_play`: or else only watch."""
+        """`bucket` paces what the client may send; `clock` is the engine's; `allowed` is by the client's token."""
         self.broadcast = hall.broadcast
         self.welcome = welcome
-        self.may_play = may_play
+        self.allowed = allowed
         self.role: Role = welcome.role
         self._hall, self._handle = hall, hall.broadcast.handle
         self._bucket, self._clock = bucket, clock
         self._has_played = False
         self._watcher: Watcher | None = None
         self._retired: Error | None = None
+
+    @property
+    def may_play(self) -> bool:
+        return self.allowed.role == "player"
 
     def watch(self, codec: Codec) -> Watcher:
         """Begin to receive pictures, and messages, of which `greet` sends the first."""
@@ -124,6 +129,8 @@ class Seat:
             case _ if self.role == "viewer":
                 code = "input.role" if self._has_played else "role.viewer"  # it may not know yet that it plays no more
                 raise ProtocolError(code, f"expected a player, got {type(message).__name__.lower()} from a viewer")
+            case Latency():
+                self.broadcast.answered(message.action_to_photon)
             case Settings():
                 self._handle.settings(recall=message.recall, paused=message.paused)
             case Prompt():

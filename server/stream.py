@@ -16,7 +16,8 @@ from .handle import Handle, some_seed
 from .house import House
 from .journal import JournalError, UnknownWorldError
 from .link import BusyError
-from .serve import DrainingServer, ServeConfig, build, load_model, start_logging
+from .logs import current_session, start_logging
+from .serve import DrainingServer, ServeConfig, build, load_model
 from .whip import publish
 from .whip_http import WhipConfig
 
@@ -45,7 +46,7 @@ class StreamConfig:
 def stream(model: str, config: StreamConfig, *, ready: Callable[[str], None]) -> None:
     """Load a model by name and stream it until a signal comes; `ready` is called with the address to watch at."""
     check_exposure(config.serve.host, config.serve.auth)  # before the seconds that the model takes
-    start_logging()
+    start_logging(config.serve.log)
     build_stream(load_model(model), config, ready=ready).run()
 
 
@@ -70,6 +71,7 @@ def build_stream(model: WorldModel, config: StreamConfig, *, ready: Callable[[st
 
 async def _show(house: House, config: StreamConfig, *, opened: asyncio.Event) -> None:
     """Play the session, and play it again when it has ended, until the server leaves; `opened` is set by the first."""
+    current_session.set(config.session)
     spec, seed = house.engine.model.spec, some_seed(config.seed)
     vectors = wander(spec.controls, frame_rate=spec.frame_rate, seed=seed)
     while True:
@@ -98,7 +100,7 @@ async def _opened(house: House, config: StreamConfig, *, seed: int) -> Handle:
     try:
         return await house.engine.resume(config.session)
     except UnknownWorldError:
-        logger.info("a new world for the session %s", config.session)
+        logger.info("a new world")
     except JournalError as error:
         logger.error("a new world, since the old one cannot be used: %s", error)
     return await house.engine.open(prompt=config.prompt, seed=seed, name=config.session)

@@ -14,6 +14,7 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 from .auth import AuthConfig, Refused, grant
 from .farewell import ENDS, End, check_last, last_word
 from .lobby import Lobby
+from .logs import current_session
 from .mailbox import Messages, Pictures, Shot
 from .metrics import Metrics
 from .protocol import Ack, Frame, Goaway, Hello, ProtocolError, decode_from_client, encode
@@ -110,6 +111,7 @@ class Connection:
         return message
 
     async def _serve(self, seat: Seat, hello: Hello) -> None:
+        current_session.set(seat.welcome.session)
         watcher = seat.watch(hello.codec)
         seat.greet()
         end: BaseException | None = None
@@ -119,7 +121,7 @@ class Connection:
                 tasks.create_task(self._send_pictures(watcher.pictures))
                 tasks.create_task(self._obey(seat))
         except* WebSocketDisconnect:
-            logger.info("the client of session %s left", seat.welcome.session)
+            logger.info("a client left")
         except* TimeoutError:  # it reads nothing: no use in a farewell
             self._metrics.refusals.labels("client.stuck").inc()
         except* ENDS as ends:

@@ -12,6 +12,7 @@ import { attachTouch } from "./touch.js";
 
 const HUD_PERIOD_MS = 250;
 const FPS_WINDOW_MS = 2000;
+const REPORT_PERIOD_MS = 1000;
 const PLACE_KEY = "rewander.place"; // where a reload of the page goes back to: {resume, search}
 
 const query = new URLSearchParams(location.search);
@@ -128,6 +129,12 @@ function refresh() {
   hud.showSpark(latency.samples);
 }
 
+/** The server's figures have what only we can measure. */
+function reportLatency() {
+  const samples = latency.report();
+  if (samples.length && world.welcome?.role === "player") connection.send("latency", { action_to_photon: samples });
+}
+
 /** The token of the world that this very address showed before it was reloaded. */
 function placeBefore() {
   const { resume, search } = JSON.parse(sessionStorage.getItem(PLACE_KEY) ?? "{}");
@@ -149,6 +156,7 @@ attachTouch(controls, { surface: byId("surface"), stick: byId("stick"), schema }
 addEventListener("pagehide", leave);
 addEventListener("online", () => connection.stage === "lost" && connection.retry());
 setInterval(refresh, HUD_PERIOD_MS);
+setInterval(reportLatency, REPORT_PERIOD_MS);
 
 /** For tests and the curious. */
 window.rewander = {

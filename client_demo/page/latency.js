@@ -2,10 +2,12 @@
 
 const MAX_PENDING = 512;
 const MAX_SAMPLES = 1024;
+const MAX_REPORTED = 64;
 
 export class ActionToPhoton {
   /** Milliseconds, oldest first. */
   samples = [];
+  #unreported = [];
   #pending = new Map(); // seq -> time of the first sending
   #newest = -Infinity;
 
@@ -19,9 +21,15 @@ export class ActionToPhoton {
       if (seq > receipt.applied_seq) break;
       this.#pending.delete(seq);
       this.samples.push(time - sentAt);
+      this.#unreported.push(time - sentAt);
       this.#newest = time;
     }
     this.samples.splice(0, this.samples.length - MAX_SAMPLES);
+  }
+
+  /** The samples since the last call, or the newest of them if they are too many for one message. */
+  report() {
+    return this.#unreported.splice(0).slice(-MAX_REPORTED);
   }
 
   /** Inputs under way on a connection that ended will never be answered. */

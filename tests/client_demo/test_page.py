@@ -46,6 +46,17 @@ def test_figures_are_shown(page: Page, world: str) -> None:
     expect(page.locator("#place-text")).to_contain_text("live · tiny · WebRTC")
 
 
+@pytest.mark.parametrize("transport", ["rtc", "ws"])
+def test_what_the_page_measures_is_in_the_servers_figures(page: Page, transport: str) -> None:
+    with served("tiny") as address:
+        enter(page, address, f"?transport={transport}")
+        page.keyboard.press("KeyW")
+        page.wait_for_function("rewander.actionToPhoton.length >= 2")
+        expected = "rewander_action_to_photon_seconds_count 2.0"
+        page.wait_for_function(f"async () => (await (await fetch('metrics')).text()).includes('{expected}')")
+        page.goto("about:blank")
+
+
 @pytest.mark.parametrize("obstacle", [WITHOUT_RTC, WITH_DEAF_RTC], ids=["none", "deaf"])
 def test_without_webrtc_it_takes_the_websocket(page: Page, world: str, obstacle: str) -> None:
     page.add_init_script(obstacle)

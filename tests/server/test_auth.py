@@ -23,6 +23,13 @@ SECRET = "s" * 32
 BOTH = AuthConfig(token="open sesame", jwt_secret=SECRET)
 
 
+def test_signed_tokens_are_told_apart_and_the_static_one_is_everybodys() -> None:
+    config = AuthConfig(token="sesame", jwt_secret="s" * 32)
+    one, other = (sign("s" * 32, Grant("viewer"), minutes=minutes) for minutes in (1, 2))
+    assert grant(one, config).bearer == grant(one, config).bearer != grant(other, config).bearer
+    assert grant("sesame", config).bearer == grant("", AuthConfig()).bearer == ""
+
+
 def claims(**changed: object) -> str:
     now = int(time.time())
     values = {"aud": AUDIENCE, "iat": now, "exp": now + 60, "role": "player", **changed}

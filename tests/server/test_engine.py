@@ -287,7 +287,7 @@ async def test_a_failure_of_the_model_costs_the_section_in_flight_only(
                 frames[produced.index] = produced.frame
         await handle.close()
     assert engine.stats().num_failures == 1
-    assert "the model failed at sessions" in caplog.text
+    assert "the model failed at 1 sessions" in caplog.text
     alone = replayed(tmp_path, handle)
     for index, frame in frames.items():
         np.testing.assert_array_equal(frame, alone[index])

@@ -28,7 +28,7 @@ async def lobby() -> AsyncIterator[Lobby]:
     with ThreadPoolExecutor(1) as executor:
         async with asyncio.TaskGroup() as tasks:
             air = Air(engine.model.spec, EncodeConfig(), executor, engine.clock, Metrics())
-            config = LobbyConfig(viewers=2, messages_per_second=5)
+            config = LobbyConfig(viewers=2, messages_per_second=5, per_token=2)
             yield Lobby(engine, air=air, tickets=Tickets(b"k" * 32), config=config, tasks=tasks)
             await engine.stop(drain=False)
 
@@ -104,6 +104,21 @@ async def test_a_retired_player_steers_no_more_and_its_leaving_changes_nothing(l
     assert new.broadcast.handle.has_player
     await lobby.leave(new)
     assert not new.broadcast.handle.has_player
+
+
+async def test_one_signed_token_lets_in_so_many_and_the_static_one_any(lobby: Lobby) -> None:
+    one, other = Grant(bearer="one"), Grant(bearer="other")
+    player = await lobby.enter(Hello(), ANYONE)
+    hello = Hello(session=player.welcome.session, role="viewer")
+    first, second = [await lobby.enter(hello, one) for _ in range(2)]
+    assert (await refusal(lobby, hello, one)).code == "limit.token"
+    assert (await refusal(lobby, hello, other)).code == "session.full"
+    await lobby.leave(first)
+    assert (await refusal(lobby, Hello(session="nowhere", role="viewer"), one)).code == "session.unknown"
+    third = await lobby.enter(hello, one)  # who was refused has left no trace
+    for seat in (player, second, third):
+        await lobby.leave(seat)
+    assert not lobby._bearers
 
 
 async def test_greetings_come_with_what_is_known(lobby: Lobby) -> None:

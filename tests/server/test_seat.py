@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from server.auth import Grant
 from server.broadcast import Air, Broadcast
 from server.encode import EncodeConfig
 from server.engine import Engine, EngineConfig
@@ -50,7 +51,7 @@ def seat(broadcast: Broadcast, role: str = "player") -> Seat:
     welcome = Welcome("s", "", role, "tiny", 32, 16, 50.0, "", 0, 0, [])  # type: ignore[arg-type]
     bucket = Bucket(9, rate=9, clock=lambda: 0.0)
     hall = Hall(broadcast, task=asyncio.ensure_future(asyncio.sleep(0)), issue=lambda _: "ticket")
-    taken = Seat(hall, welcome=welcome, bucket=bucket, clock=lambda: 3.0, may_play=True)
+    taken = Seat(hall, welcome=welcome, bucket=bucket, clock=lambda: 3.0, allowed=Grant())
     taken.watch("raw")
     return taken
 

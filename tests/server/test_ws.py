@@ -21,6 +21,7 @@ from server.protocol import (
     Frame,
     Hello,
     Input,
+    Latency,
     Ping,
     Pong,
     Prompt,
@@ -85,6 +86,21 @@ async def test_ping_settings_prompt_and_reset_are_obeyed() -> None:
         await asyncio.sleep(0.1)
         assert not np.array_equal(pixels((await client.frames(8))[-1]), before)
         assert not (await client.next(Status)).recall
+
+
+async def test_what_players_measure_is_in_the_figures() -> None:
+    async with running() as server, WsClient(server.host) as player:
+        await player.send(Latency(action_to_photon=[20.0, 40.0]))
+        await player.send(Ping(ts=1.0))
+        await player.next(Pong)
+        measured = server.house.metrics.action_to_photon
+        assert measured._sum.get() == pytest.approx(0.06)
+        hello = Hello(session=player.welcome.session, role="viewer", codec="raw")
+        async with WsClient(server.host, hello) as viewer:
+            await viewer.send(Latency(action_to_photon=[1.0]))
+            error, _ = await viewer.end()
+            assert error is not None and error.code == "role.viewer"
+        assert measured._sum.get() == pytest.approx(0.06)
 
 
 async def test_a_start_image_is_taken_and_a_bad_one_is_told_without_an_end() -> None:
