@@ -1,6 +1,7 @@
 """Put a server together from a model and a configuration, and run it on its port."""
 
 import logging
+import shlex
 import threading
 import webbrowser
 from collections.abc import Callable, Sequence
@@ -8,6 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from importlib.resources import files
+from inspect import signature
 from io import BytesIO
 from pathlib import Path
 from socket import socket
@@ -61,13 +63,37 @@ class UnknownModelError(ValueError):
     """No model of that name."""
 
 
-def load_model(name: str) -> WorldModel:
-    """Make the model that an installed package offers under `name`; takes seconds. Raises UnknownModelError."""
+class ModelSettingsError(ValueError):
+    """Settings that are none, or that the model does not take."""
+
+
+def load_model(spoken: str) -> WorldModel:
+    """Make a model that an installed package offers: its name, and settings for it, as `wan steps=20 quantize=fp8`.
+
+    Takes seconds, or minutes. Raises UnknownModelError, ModelSettingsError, and what the model says of its settings.
+    """
+    name, settings = parse_model(spoken)
     offered: dict[str, EntryPoint] = {point.name: point for point in entry_points(group=MODELS)}
     if name not in offered:
         raise UnknownModelError(f"expected one of {sorted(offered)}, got {name!r}")
-    make: Callable[[], WorldModel] = offered[name].load()
-    return make()
+    make: Callable[..., WorldModel] = offered[name].load()
+    try:
+        signature(make).bind(**settings)
+    except TypeError as error:
+        raise ModelSettingsError(f"expected settings that {name} takes, got {sorted(settings)}: {error}") from error
+    return make(**settings)
+
+
+def parse_model(spoken: str) -> tuple[str, dict[str, str]]:
+    """A model's name and the settings behind it, each NAME=VALUE, quoted as in a shell; raises ModelSettingsError."""
+    try:
+        name, *words = shlex.split(spoken) or [""]
+    except ValueError as error:
+        raise ModelSettingsError(f"expected a model and its settings, got {spoken!r}: {error}") from error
+    pairs = [word.partition("=") for word in words]
+    if wrong := [key + equals for key, equals, _ in pairs if not (equals and key.isidentifier())]:
+        raise ModelSettingsError(f"expected settings of {name} like steps=20, got {wrong[0]!r}")
+    return name, {key: value for key, _, value in pairs}
 
 
 class DrainingServer(uvicorn.Server):
