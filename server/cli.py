@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.progress import track
@@ -57,6 +57,7 @@ WorldsFolder = Annotated[Path | None, typer.Option(help="Keep worlds in this fol
 Viewers = Annotated[int, typer.Option(min=0, help="Of one session at once.")]
 Upscale = Annotated[int, typer.Option(min=0, max=4, help="Enlarge H.264 pictures; 0 chooses.")]
 Browser = Annotated[bool, typer.Option(help="Open the page.")]
+Log = Annotated[Literal["text", "json"], typer.Option(help="How log lines are written.")]
 
 
 def _door(
@@ -120,6 +121,7 @@ def play(
     stun: Stun = None,
     turn: Turn = None,
     turn_secret: TurnSecret = "",
+    log: Log = "text",
     browser: Browser = True,
 ) -> None:
     """Serve a world to play: the page, WebRTC and WebSocket on one port."""
@@ -133,7 +135,7 @@ def play(
         door = _door(host, port, certificate, key, token, jwt_secret, origin, stun, turn, turn_secret)
         engine = EngineConfig(max_sessions=sessions, diary=DiaryConfig(folder=worlds))
         lobby = LobbyConfig(viewers=viewers)
-        config = replace(door, engine=engine, encode=EncodeConfig(upscale=upscale), lobby=lobby)
+        config = replace(door, engine=engine, encode=EncodeConfig(upscale=upscale), lobby=lobby, log=log)
         run(model, config, ready=_say("Play", browser=browser))
 
 
@@ -158,6 +160,7 @@ def stream(
     stun: Stun = None,
     turn: Turn = None,
     turn_secret: TurnSecret = "",
+    log: Log = "text",
     browser: Browser = True,
 ) -> None:
     """Show a world that walks by itself without end, to watch on the page and by WHEP, and at an SFU by WHIP."""
@@ -172,7 +175,7 @@ def stream(
     with _serve_errors():
         door = _door(host, port, certificate, key, token, jwt_secret, origin, stun, turn, turn_secret)
         engine, lobby = EngineConfig(diary=DiaryConfig(folder=worlds)), LobbyConfig(viewers=viewers)
-        serve = replace(door, engine=engine, encode=EncodeConfig(upscale=upscale), lobby=lobby)
+        serve = replace(door, engine=engine, encode=EncodeConfig(upscale=upscale), lobby=lobby, log=log)
         uplink = WhipConfig(whip, whip_token) if whip else None
         show(model, StreamConfig(serve, session, seed, prompt, uplink), ready=_say("Watch", browser=browser))
 

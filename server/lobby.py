@@ -171,6 +171,7 @@ class Lobby:
         hall.sit(seat, is_first=is_first)
         self._places[seat] = hall
         self._empty.clear()
+        logger.info("a %s came", seat.role, extra={"session": handle.id})
         return seat
 
     def _hall(self, handle: Handle) -> Hall:

@@ -1,5 +1,6 @@
 """The command line as a user types it: in a process of its own, or through Typer's own runner."""
 
+import json
 import os
 import signal
 import subprocess
@@ -79,7 +80,7 @@ def package(tmp_path: Path) -> dict[str, str]:
 def shell(env: dict[str, str], *arguments: str) -> Iterator[subprocess.Popen[str]]:
     """`rewander` in a process of its own, killed in the end if it is still there."""
     command = [sys.executable, "-c", "from server.cli import app; app()", *arguments]
-    with subprocess.Popen(command, env=env, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         try:
             yield process
         finally:
@@ -90,7 +91,7 @@ def shell(env: dict[str, str], *arguments: str) -> Iterator[subprocess.Popen[str
 async def test_a_server_shows_a_model_of_another_package_until_a_signal(
     package: dict[str, str], command: str, said: str
 ) -> None:
-    with shell(package, command, "--model=tiny", "--port=0", "--no-browser", *TURN) as process:
+    with shell(package, command, "--model=tiny", "--port=0", "--no-browser", "--log=json", *TURN) as process:
         assert process.stdout is not None
         words, _, address = process.stdout.readline().rstrip().rpartition(" ")
         host = urlsplit(address).netloc
@@ -101,7 +102,10 @@ async def test_a_server_shows_a_model_of_another_package_until_a_signal(
             process.send_signal(signal.SIGTERM)
             await client.end()
         assert process.wait(10) in (0, -signal.SIGTERM)
+        assert process.stderr is not None
+        told = [json.loads(line) for line in process.stderr]
     assert (words, stun, turn) == (said, "<stun:127.0.0.1:9", "<turn:127.0.0.1:9?transport=udp")
+    assert {f"a {client.welcome.role} came", client.welcome.session} <= {value for line in told for value in line.values()}
     assert (first.data != last.data) == (command == "stream")  # a world walks by itself only if it is streamed
 
 
