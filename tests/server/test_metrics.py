@@ -1,7 +1,10 @@
 """What is counted comes out in the text that Prometheus reads."""
 
 import asyncio
+import json
+import re
 import time
+from importlib.resources import files
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -37,3 +40,15 @@ async def test_a_blocked_loop_shows() -> None:
         await asyncio.sleep(0.01)
         watching.cancel()
     assert samples(metrics)["rewander_loop_lag_seconds_sum"] >= 0.09
+
+
+def test_the_dashboard_shows_every_figure_and_no_other() -> None:
+    dashboard = json.loads((files("server") / "grafana.json").read_text())
+    expressions = [target["expr"] for panel in dashboard["panels"] for target in panel["targets"]]
+    shown = {name for expression in expressions for name in re.findall(r"rewander_\w+", expression)}
+    families = list(text_string_to_metric_families(Metrics().render().decode()))
+    kinds = {family.name: family.type for family in families if not family.name.endswith("_created")}
+    suffixes = {"counter": "_total", "histogram": "_bucket", "gauge": ""}
+    assert shown == {name + suffixes[kind] for name, kind in kinds.items()}
+    places = {(panel["gridPos"]["x"], panel["gridPos"]["y"]) for panel in dashboard["panels"]}
+    assert len(places) == len(dashboard["panels"]) == len({panel["id"] for panel in dashboard["panels"]})
