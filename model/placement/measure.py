@@ -50,7 +50,7 @@ class _Attention(TorchFunctionMode):
         self.flops = 0
 
     def __torch_function__(
-        self, func: Callable[..., Any], types: object, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+        self, func: Callable[..., Any], _types: object, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         given = kwargs or {}
         if func is not nn.functional.scaled_dot_product_attention:
@@ -70,7 +70,7 @@ class _Operations(TorchDispatchMode):
         self._known = {storage._cdata for storage in self._weights}
 
     def __torch_dispatch__(
-        self, func: Any, types: object, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+        self, func: Any, _types: object, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         out = func(*args, **(kwargs or {}))
         if count := flop_registry.get(func._overloadpacket):
