@@ -114,7 +114,7 @@ def play(
     origin: Origins = None,
     worlds: WorldsFolder = None,
     sessions: Annotated[int, typer.Option(min=1, help="Players at once.")] = 16,
-    viewers: Viewers = 16,
+    viewers: Viewers = 32,
     upscale: Upscale = 0,
     certificate: Certificate = None,
     key: Key = None,

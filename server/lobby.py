@@ -29,7 +29,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class LobbyConfig:
-    viewers: int = 16  # of one session: they share an event loop with its player
+    viewers: int = 32  # of one session: they share an event loop with its player, who does not feel so many
     messages_per_second: int = 240  # of one connection
     per_token: int = 8  # connections at once with one signed token, which may have been passed on
 

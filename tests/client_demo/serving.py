@@ -24,7 +24,7 @@ from tests.server.tiny_model import TinyModel
 
 ROOT = Path(__file__).parents[2]
 STOP_SECONDS = 15.0
-ROOMY = ServeConfig(engine=EngineConfig(max_sessions=64))
+ROOMY = ServeConfig(engine=EngineConfig(max_sessions=64), lobby=LobbyConfig(viewers=64))
 FULL = ServeConfig(engine=EngineConfig(max_sessions=1, player_grace=0.5))
 UNWATCHED = ServeConfig(lobby=LobbyConfig(viewers=0))
 TURN = IceConfig(turn=("turn:127.0.0.1:9?transport=udp",), turn_secret="north")
@@ -52,7 +52,7 @@ def served(name: str, *, port: int = 0) -> Iterator[str]:
 
 
 def _ours(model: WorldModel, config: ServeConfig, *, port: int) -> None:
-    limits = LimitConfig(entries_per_minute=600, per_address=64)  # all tests come from one address
+    limits = LimitConfig(entries_per_minute=600, per_address=128)  # all tests come from one address
     build(model, replace(config, port=port, limits=limits), ready=_tell).run()
 
 

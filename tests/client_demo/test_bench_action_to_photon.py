@@ -3,7 +3,7 @@
 import pytest
 
 from tests.client_demo.bench_action_to_photon import WAYS as ALL_WAYS
-from tests.client_demo.bench_action_to_photon import measure, summary, table
+from tests.client_demo.bench_action_to_photon import measure, measure_watched, summary, table
 
 WAYS = [way.name for way in ALL_WAYS]
 
@@ -25,3 +25,10 @@ def test_receipts_say_what_the_picture_shows(chromium: str) -> None:
     for way in ("webrtc", "websocket"):
         seen, said = (figures[f"action_to_photon_{way}{source}_p50_ms"] for source in ("", "_receipts"))
         assert said == pytest.approx(seen, abs=17)  # one rendering of the browser
+
+
+@pytest.mark.browser
+def test_viewers_are_there_when_they_are_measured(chromium: str) -> None:
+    figures = measure_watched(chromium, 4, count=4, rounds=2)
+    assert figures["action_to_photon_viewers"] == 4
+    assert 0.2 < figures["action_to_photon_watched_ratio"] < 5
