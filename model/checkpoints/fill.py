@@ -66,13 +66,18 @@ def fill(module: Module, found: Found, target: Target) -> Module:
 
     On the CPU, weights that are stored in the wanted type stay backed by their file.
     """
-    files, slots = WeightFiles(found.weights), slots_of(module)
+    files, slots = WeightFiles(found.weights, ignored=_ignored(module)), slots_of(module)
     names = _own_names(files, slots, found)
     for stored, tensor in files:
         kept = nn.Parameter(tensor.to(target.device, target.dtype_of(names[stored])), requires_grad=False)
         for owner, key in slots.places[names[stored]]:
             setattr(owner, key, kept)
     return module.to(target.device)
+
+
+def _ignored(module: Any) -> tuple[str, ...]:
+    """What diffusers and transformers know that files of this class hold for nothing, as regular expressions."""
+    return tuple(getattr(module, "_keys_to_ignore_on_load_unexpected", None) or ())
 
 
 def slots_of(module: nn.Module) -> Slots:

@@ -2,6 +2,7 @@
 
 import inspect
 import json
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,20 +13,23 @@ from .fill import outline
 from .places import Found
 from .weights import WrongWeightsError
 
+logger = logging.getLogger(__name__)
+
 
 def diffusers_outline(cls: type[Any], found: Found, *, also: tuple[str, ...] = ()) -> Any:
     """An outlined `cls` with the checkpoint's configuration, which may name it, or one of `also`, as its class.
 
-    Raises WrongWeightsError for another class or for settings that `cls` does not have.
+    Settings that `cls` does not have are logged and left out, as diffusers does it.
+    Raises WrongWeightsError for another class.
     """
     config = read_config(found)
     named = config.get("_class_name", cls.__name__)
     if named not in (cls.__name__, *also):
         raise WrongWeightsError(f"expected a {' or '.join((cls.__name__, *also))} in {found.folder}, got a {named}")
-    settings = {key: value for key, value in config.items() if not key.startswith("_")}
-    known = set(inspect.signature(cls.__init__).parameters)
-    if unknown := sorted(set(settings) - known):
-        raise WrongWeightsError(f"expected settings of {cls.__name__} in {found.folder}, got {', '.join(unknown)}")
+    known = inspect.signature(cls.__init__).parameters
+    settings = {key: value for key, value in config.items() if key in known}
+    if unknown := sorted(key for key in set(config) - set(settings) if not key.startswith("_")):
+        logger.warning("%s has no settings %s; found in %s", cls.__name__, ", ".join(unknown), found.folder)
     return outline(lambda: cls(**settings))
 
 

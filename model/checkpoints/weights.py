@@ -4,6 +4,7 @@ An e4m3 weight may have its scale beside it as `scale_weight` or `weight_scale`:
 blocks, 1) for blocks of columns. Without one it is the weight itself.
 """
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,16 +34,19 @@ class Stored:
 class WeightFiles:
     """What is in one or more files; tensors are read when they are asked for."""
 
-    def __init__(self, paths: Sequence[Path]) -> None:
-        """Reads the headers. Raises WrongWeightsError for a file that is none, or was not fetched to its end."""
-        self.paths = tuple(paths)
+    def __init__(self, paths: Sequence[Path], *, ignored: Iterable[str] = ()) -> None:
+        """Reads the headers; tensors whose names `ignored` finds are not there.
+
+        Raises WrongWeightsError for a file that is none, or was not fetched to its end.
+        """
+        self.paths, ignored = tuple(paths), tuple(ignored)
         stored: dict[str, Stored] = {}
         self._scales: dict[str, Stored] = {}
         for entry in _entries(paths):
             base, _, last = entry.name.rpartition(".")
             if last in SCALES:
                 self._scales[base] = entry
-            elif last not in IGNORED:
+            elif last not in IGNORED and not any(re.search(pattern, entry.name) for pattern in ignored):
                 stored[entry.name] = entry
         self.stored = stored
 

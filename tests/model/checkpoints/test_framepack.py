@@ -123,10 +123,10 @@ def test_another_class_is_refused(tmp_path: Path, parts: tiny.Parts) -> None:
         load(tmp_path)
 
 
-def test_unknown_settings_are_refused(tmp_path: Path, parts: tiny.Parts) -> None:
+def test_unknown_settings_are_logged(tmp_path: Path, parts: tiny.Parts, caplog: pytest.LogCaptureFixture) -> None:
     change_config(official.write_framepack(tmp_path, parts), num_hands=3)
-    with pytest.raises(WrongWeightsError, match="num_hands"):
-        load(tmp_path)
+    assert_equal_weights(load(tmp_path).transformer, parts.transformer)
+    assert "has no settings num_hands" in caplog.text and "_diffusers_version" not in caplog.text
 
 
 def test_weights_that_do_not_fit_their_configuration_are_named(tmp_path: Path, parts: tiny.Parts) -> None:
