@@ -45,6 +45,8 @@ def assemble(model: str, settings: Settings, *, card: Card | None = None) -> Any
     plan = _plan(model, modules, settings, card) if card else None
     settings = structs.replace(settings, batch=plan.batch if plan else settings.batch or BATCHES[0])
     device = torch.device(settings.device or ("cuda" if plan else "cpu"))
+    if device.type == "cuda" and plan is None:
+        raise SettingsError("expected device=cpu or nothing, since there is no CUDA device here, got device=cuda")
     _read(family, modules, found, plan, device)
     for change, strength in changes:
         merge_lora(modules["transformer"], change, strength=strength)
@@ -99,7 +101,7 @@ def _finish(
         if path.is_dir():
             fuse_lora(path, network.denoiser, learned={"packer": network.packer})
     if settings.attention:
-        modules["transformer"].set_attention_backend(settings.attention)
+        _attend(modules["transformer"], settings.attention)
     if plan:
         settle(plan, modules, denoiser=network.denoiser, packer=network.packer, device=device, compute=compute)
     else:
@@ -108,3 +110,12 @@ def _finish(
         for blocks in (child for child in network.denoiser.children() if isinstance(child, nn.ModuleList)):
             for block in blocks:
                 block.compile()
+
+
+def _attend(transformer: Any, backend: str) -> None:
+    try:
+        transformer.set_attention_backend(backend)
+    except (ImportError, RuntimeError, ValueError) as error:  # unknown, not installed, or not for this device
+        raise SettingsError(
+            f"expected a backend of diffusers' that works here, got attention={backend}: {error}"
+        ) from error

@@ -96,7 +96,10 @@ def starts(settings: Settings) -> list[np.ndarray]:
     paths = sorted(path for path in Path(settings.starts).glob("*") if path.suffix.lower() in IMAGES)
     if not paths:
         raise SettingsError(f"expected images ({', '.join(IMAGES)}) in {settings.starts}, found none")
-    return [np.array(Image.open(path).convert("RGB")) for path in paths]
+    try:
+        return [np.array(Image.open(path).convert("RGB")) for path in paths]
+    except OSError as error:
+        raise SettingsError(f"expected images in {settings.starts}: {error}") from error
 
 
 def _options(settings: Settings) -> Options:

@@ -22,7 +22,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     transformer: str = ""  # one file of weights instead of the repository's
     lora: str = ""  # files, or folders that `rewander train lora` made, separated by commas; `style.safetensors*0.8`
     quantize: Literal["", "fp8", "int8", "nf4"] = ""
-    device: str = ""
+    device: Literal["", "cuda", "mps", "cpu"] = ""
     width: int = 0
     height: int = 0
     schedule: str = ""

@@ -46,6 +46,7 @@ def card_here(*, clock: Callable[[], float] = time.perf_counter) -> Card | None:
     free, _ = torch.cuda.mem_get_info(device)
     flops = matmul_ceiling(device, torch.bfloat16, clock=clock)
     rate = copy_ceiling(device, clock=clock)
+    torch.cuda.empty_cache()  # what was measured with would be missing from what was measured
     return Card(torch.cuda.get_device_name(device), free, flops, rate, free_host_memory())
 
 

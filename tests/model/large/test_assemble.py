@@ -133,5 +133,14 @@ def test_what_cannot_be_is_said(shelf: Path, tmp_path: Path) -> None:
         create.wan(weights=str(tmp_path))
     with pytest.raises(OptionsError, match="multiples of 16"):
         create.framepack_f1(weights=str(shelf), device="cpu", **SMALL | {"width": "81"})
-    with pytest.raises(ValueError, match="must be one of the following"):
+    with pytest.raises(SettingsError, match="got attention=none: .* must be one of the following"):
         assemble("framepack-f1", settings(shelf, attention="none"))
+    (tmp_path / "start.png").write_bytes(b"holiday")
+    with pytest.raises(SettingsError, match=r"cannot identify image file .*start.png"):
+        assemble("framepack-f1", settings(shelf, starts=str(tmp_path)))
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+def test_a_device_that_is_not_here_is_refused(shelf: Path) -> None:
+    with pytest.raises(SettingsError, match="no CUDA device here"):
+        assemble("framepack-f1", settings(shelf, device="cuda"))
