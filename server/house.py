@@ -16,6 +16,7 @@ from .lobby import Lobby, LobbyConfig
 from .metrics import Metrics, watch_loop
 from .rtc import RtcConfig
 from .tickets import Tickets
+from .tidy import tidy, trim_heap
 from .whep import Peers
 from .ws import WsConfig
 
@@ -65,7 +66,8 @@ class House:
                 self.lobby = Lobby(self.engine, air=air, tickets=tickets, config=config.lobby, tasks=tasks)
                 self.peers = Peers(self.lobby, config=config.rtc, clock=clock, metrics=metrics, tasks=tasks)
                 self.engine.start()
-                staff = [watch_loop(metrics), *(resident(self) for resident in self._residents)]
+                tidying = tidy(lambda: (self.lobby.num_left, len(self.engine.handles)), trim=trim_heap)
+                staff = [watch_loop(metrics), tidying, *(resident(self) for resident in self._residents)]
                 working = [tasks.create_task(work) for work in staff]
                 try:
                     yield
@@ -88,6 +90,7 @@ class House:
         stats, metrics = self.engine.stats(), self.metrics
         metrics.sessions.set(stats.sessions)
         metrics.batch_size.set(stats.batch_size)
+        metrics.tasks.set(len(asyncio.all_tasks()))
         metrics.waiting.set(self.lobby.num_waiting)
         metrics.memory_entries.set(sum(handle.num_memories for handle in self.engine.handles))
         return metrics.render()

@@ -45,6 +45,7 @@ class Lobby:
         self._places: dict[Seat, Hall] = {}
         self._waiting = WaitingRoom(engine.clock)
         self._bearers: Counter[str] = Counter()  # connections by signed token
+        self.num_left = 0  # connections that had a seat, since the beginning
         self._is_open = True
         self._empty = asyncio.Event()
         self._empty.set()
@@ -89,6 +90,7 @@ class Lobby:
         seat.unwatch()
         hall, handle = self._places.pop(seat), seat.broadcast.handle
         self._dismiss(seat.allowed)
+        self.num_left += 1
         if not self._places:
             self._empty.set()
         hall.leave(seat)

@@ -15,6 +15,7 @@ THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--fuzz-messages", type=int, default=20_000, help="of each test marked fuzz that counts messages")
+    parser.addoption("--soak-minutes", type=float, default=60.0, help="of the test marked soak")
 
 
 def pytest_configure() -> None:
@@ -65,6 +66,13 @@ def fuzz_messages(request: pytest.FixtureRequest) -> int:
     """How many messages a test marked `fuzz` sends."""
     count: int = request.config.getoption("fuzz_messages")
     return count
+
+
+@pytest.fixture(scope="session")
+def soak_minutes(request: pytest.FixtureRequest) -> float:
+    """How long a test marked `soak` goes on."""
+    minutes: float = request.config.getoption("soak_minutes")
+    return minutes
 
 
 @pytest.fixture(scope="session")

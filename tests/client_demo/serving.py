@@ -8,10 +8,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import uvicorn
 
 from model.world_model import WorldModel
+from server.diary import DiaryConfig
 from server.engine import EngineConfig
 from server.ice import IceConfig
 from server.limits import LimitConfig
@@ -27,6 +29,7 @@ STOP_SECONDS = 15.0
 ROOMY = ServeConfig(engine=EngineConfig(max_sessions=64), lobby=LobbyConfig(viewers=64))
 FULL = ServeConfig(engine=EngineConfig(max_sessions=1, player_grace=0.5))
 UNWATCHED = ServeConfig(lobby=LobbyConfig(viewers=0))
+CROWDED = ServeConfig(engine=EngineConfig(max_sessions=32, least_rate=0.01, player_grace=2.0))
 TURN = IceConfig(turn=("turn:127.0.0.1:9?transport=udp",), turn_secret="north")
 
 
@@ -56,6 +59,13 @@ def _ours(model: WorldModel, config: ServeConfig, *, port: int) -> None:
     build(model, replace(config, port=port, limits=limits), ready=_tell).run()
 
 
+def _crowded(port: int) -> None:
+    """Pictures small and slow enough for many sessions on a busy machine, with journals as in earnest."""
+    with TemporaryDirectory() as folder:
+        engine = replace(CROWDED.engine, diary=DiaryConfig(Path(folder)))
+        _ours(BlinkModel(size=64, frame_rate=15.0), replace(CROWDED, engine=engine), port=port)
+
+
 def _stock(port: int) -> None:
     with socket.create_server(("127.0.0.1", port)) as listener:
         _tell(f"http://127.0.0.1:{listener.getsockname()[1]}/")
@@ -73,6 +83,7 @@ SERVERS: dict[str, Callable[[int], None]] = {
     "tiny-unwatched": lambda port: _ours(TinyModel(), UNWATCHED, port=port),
     "tiny-turn": lambda port: _ours(TinyModel(), ServeConfig(rtc=RtcConfig(ice=TURN)), port=port),
     "blink": lambda port: _ours(BlinkModel(), ROOMY, port=port),
+    "crowded": _crowded,
     "stock": _stock,
 }
 

@@ -105,7 +105,9 @@ async def test_a_server_shows_a_model_of_another_package_until_a_signal(
         assert process.stderr is not None
         told = [json.loads(line) for line in process.stderr]
     assert (words, stun, turn) == (said, "<stun:127.0.0.1:9", "<turn:127.0.0.1:9?transport=udp")
-    assert {f"a {client.welcome.role} came", client.welcome.session} <= {value for line in told for value in line.values()}
+    assert {f"a {client.welcome.role} came", client.welcome.session} <= {
+        value for line in told for value in line.values()
+    }
     assert (first.data != last.data) == (command == "stream")  # a world walks by itself only if it is streamed
 
 
