@@ -46,15 +46,20 @@ from tests.server.messages import from_client
 from tests.server.running import fetch, running, until
 from tests.server.ws_client import WsClient
 
-pytestmark = pytest.mark.fuzz
-
 MANY = 10**9
+SOME = 2_000  # messages
 LIMITS = LimitConfig(entries_per_minute=MANY, per_address=64)
 ENGINE = EngineConfig(player_grace=0.5, max_sessions=64, least_rate=0.01)
 CONFIG = ServeConfig(limits=LIMITS, engine=ENGINE)
 NO_LIMIT = ServeConfig(limits=LIMITS, engine=ENGINE, lobby=LobbyConfig(messages_per_second=MANY))
 CLOSES = {1000, 1001, 1008, 1009, 1013}  # what the server may close with; 1011 would tell of a failure
 MB = 2**20
+
+
+@pytest.fixture(params=[pytest.param(False, id="some"), pytest.param(True, id="many", marks=pytest.mark.fuzz)])
+def num_messages(request: pytest.FixtureRequest, fuzz_messages: int) -> int:
+    """Some always, and many with `-m fuzz --fuzz-messages=1000000`."""
+    return fuzz_messages if request.param else SOME
 
 
 class Sessions(RuleBasedStateMachine):
@@ -156,40 +161,40 @@ def background() -> Iterator[Background]:
         yield background
 
 
-def test_sessions_survive_whatever_is_said_and_leave_no_task(background: Background, fuzz_messages: int) -> None:
+def test_sessions_survive_whatever_is_said_and_leave_no_task(background: Background, num_messages: int) -> None:
     async def count() -> int:
         return len(asyncio.all_tasks())
 
     background.do(fetch(background.server.host, "GET", "/healthz"))
     Sessions.background, Sessions.num_tasks = background, background.do(count()) + 1
-    examples = max(10, fuzz_messages // 1_000)
+    examples = max(10, num_messages // 1_000)
     checks = [HealthCheck.too_slow, HealthCheck.data_too_large]
     run_machine(
         Sessions, settings=settings(max_examples=examples, stateful_step_count=40, suppress_health_check=checks)
     )
 
 
-def test_the_decoder_refuses_by_name_and_does_not_grow(fuzz_messages: int) -> None:
+def test_the_decoder_refuses_by_name_and_does_not_grow(num_messages: int) -> None:
     random = Random(1)
     before, refused = 0, 0
-    for i in range(fuzz_messages):
-        if i == fuzz_messages // 5:
+    for i in range(num_messages):
+        if i == num_messages // 5:
             before = psutil.Process().memory_info().rss
         try:
             decode_from_client(message(random, harmless=0.1))
         except ProtocolError as error:
             assert error.code in ("message.malformed", "message.size")
             refused += 1
-    assert fuzz_messages / 3 < refused < fuzz_messages
+    assert num_messages / 3 < refused < num_messages
     assert psutil.Process().memory_info().rss - before < 10 * MB
 
 
-async def test_a_server_under_a_flood_of_messages_answers_and_does_not_grow(fuzz_messages: int) -> None:
+async def test_a_server_under_a_flood_of_messages_answers_and_does_not_grow(num_messages: int) -> None:
     random = Random(2)
     async with running(NO_LIMIT) as server:
         began, said, warm = time.monotonic(), 0, 0
-        while said < fuzz_messages:
-            if not warm and said > fuzz_messages // 2:
+        while said < num_messages:
+            if not warm and said > num_messages // 2:
                 warm = _memory()
             async with WsClient(server.host) as client:
                 said += await _flood(client, random)
@@ -237,7 +242,7 @@ async def test_garbage_before_hello_is_refused() -> None:
         await until(lambda: not server.house.lobby._places)
 
 
-def test_the_http_routes_keep_to_their_description(background: Background, fuzz_messages: int) -> None:
+def test_the_http_routes_keep_to_their_description(background: Background, num_messages: int) -> None:
     schemathesis = pytest.importorskip("schemathesis", reason="needs schemathesis: pip install schemathesis")
     from schemathesis import checks
 
@@ -250,7 +255,7 @@ def test_the_http_routes_keep_to_their_description(background: Background, fuzz_
     assert {operation.path for operation in operations} >= {"/healthz", "/metrics", "/whep", "/whep/{name}"}
     for operation in operations:
 
-        @settings(max_examples=max(20, fuzz_messages // 2_000), suppress_health_check=list(HealthCheck), database=None)
+        @settings(max_examples=max(20, num_messages // 2_000), suppress_health_check=list(HealthCheck), database=None)
         @given(case=operation.as_strategy())
         def check(case):  # type: ignore[no-untyped-def]
             case.call_and_validate(checks=kept)
@@ -260,15 +265,15 @@ def test_the_http_routes_keep_to_their_description(background: Background, fuzz_
 
 @pytest.mark.skipif(find_spec("atheris") is None, reason="needs atheris: pip install atheris")
 @pytest.mark.parametrize("decoder", ["message", "offer", "image", "tokens"])
-def test_no_bytes_break_a_decoder(decoder: str, tmp_path: Path, fuzz_messages: int) -> None:
+def test_no_bytes_break_a_decoder(decoder: str, tmp_path: Path, num_messages: int) -> None:
     """Coverage-guided; the process ends with an error on any exception but a refusal, on a hang and on growth."""
     for i, seed in enumerate(_seeds(decoder)):
         (tmp_path / str(i)).write_bytes(seed)
-    bounds = [f"-runs={fuzz_messages}", "-timeout=5", "-rss_limit_mb=1024", "-max_len=65536", "-seed=1"]
+    bounds = [f"-runs={num_messages}", "-timeout=5", "-rss_limit_mb=1024", "-max_len=65536", "-seed=1"]
     command = [sys.executable, "-m", "tests.server.fuzz_decoders", decoder, *bounds, str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[2], env=dict(os.environ))
     assert done.returncode == 0, done.stderr[-4_000:]
-    assert f"Done {fuzz_messages} runs" in done.stderr
+    assert f"Done {num_messages} runs" in done.stderr
 
 
 def _seeds(decoder: str) -> list[bytes]:
