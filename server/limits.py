@@ -15,7 +15,6 @@ class LimitConfig:
     connections: int = 256  # open at once, of everyone
     per_address: int = 16  # open at once, of one address
     entries_per_minute: int = 60  # of one address
-    messages_per_second: int = 240  # of one connection
 
 
 class Bucket:
