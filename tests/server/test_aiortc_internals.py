@@ -128,7 +128,7 @@ async def test_reports_of_the_receiver_come_through() -> None:
         await pair.client.frame()
         assert pair.noted.keys == 0
         await pair.client.ask_for_key()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(15):
             while not (pair.noted.keys and pair.noted.rates and pair.noted.losses):
                 await pair.client.frame()
         assert pair.noted.keys == 1

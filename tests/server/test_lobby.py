@@ -150,7 +150,7 @@ async def test_a_closed_lobby_tells_those_inside_and_waits_for_them(lobby: Lobby
     await asyncio.sleep(0.01)
     assert not waiting.done()
     await lobby.leave(seat)
-    async with asyncio.timeout(1):
+    async with asyncio.timeout(10):
         await waiting
 
 

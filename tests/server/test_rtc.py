@@ -84,7 +84,7 @@ async def test_a_player_sees_steers_and_gets_receipts_by_rtp_timestamp() -> None
         receipts = heard(client, Receipt)
         answered = next(receipt for receipt in receipts if receipt.applied_seq == 4)
         assert answered.client_ts == 88.0
-        assert answered.t_recv <= answered.t_applied <= answered.t_sent < answered.t_recv + 1000
+        assert answered.t_recv <= answered.t_applied <= answered.t_sent < answered.t_recv + 5000
         stamps = {receipt.rtp for receipt in receipts}
         assert len(stamps) == len(receipts)
         assert len(stamps & set(client.heard.timestamps)) > 0.9 * len(stamps)
@@ -240,7 +240,7 @@ async def test_a_vanished_peer_is_noticed_in_time() -> None:
                 protocol.transport.abort()
         began = asyncio.get_running_loop().time()
         await until(lambda: not server.house.peers._peers)
-        assert 0.5 < asyncio.get_running_loop().time() - began < 2.5
+        assert 0.5 < asyncio.get_running_loop().time() - began < 5.0
 
 
 async def test_the_end_of_a_session_ends_its_peers() -> None:

@@ -93,7 +93,7 @@ async def test_a_signal_says_goodbye_and_the_world_is_there_again_after_a_restar
             await client.next(Frame)
         assert closed.value.rcvd is not None and closed.value.rcvd.code == 1001
         assert goaway.resume == client.welcome.resume and goaway.retry_after > 0
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 10
     async with running(config) as server, WsClient(server.host, Hello(codec="raw", resume=goaway.resume)) as client:
         assert client.welcome.session == goaway.resume.rpartition(".")[0]
         assert last.receipt.frame <= (await client.next(Frame)).receipt.frame < last.receipt.frame + 40
@@ -115,9 +115,8 @@ async def test_nothing_is_left_when_clients_have_come_and_gone() -> None:
         for _ in range(10):
             async with WsClient(server.host) as client:
                 await client.next(Frame)
-        await asyncio.sleep(0.2)
-        assert len(asyncio.all_tasks()) <= tasks
-        assert len(os.listdir("/proc/self/fd")) <= files
+        await until(lambda: len(asyncio.all_tasks()) <= tasks)
+        await until(lambda: len(os.listdir("/proc/self/fd")) <= files)
         assert (await fetch(server.host, "GET", "/healthz")).status == 200
 
 

@@ -12,7 +12,7 @@ from fastapi import FastAPI, Request, Response
 
 from server.aiortc_internals import PLAYOUT_DELAY, gather_on, ice_connections
 
-PATIENCE = 5.0  # seconds
+PATIENCE = 15.0  # seconds: of a machine that is busy with other things
 
 
 @dataclass
