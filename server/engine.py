@@ -200,6 +200,7 @@ class Engine:
                 line.end(SessionEndedError("session.abandoned", "nobody played for too long"))
             if line.ended is not None:
                 self._scheduler.leave(line)
+                line.world.forget()
                 del self._lines[line.link.id], self._handles[line.link.id]
 
     def _line_up(self) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 
 from .feed import Mailbox, SessionEndedError
 from .line import Line
-from .link import Requests, SharedControls
+from .link import BusyError, Requests, SharedControls
 from .progress import Progress
 from .world import Opening, World
 
@@ -125,7 +125,7 @@ class Handle:
 
     async def set_prompt(self, prompt: str) -> None:
         """From the next section on; raises what the model has against it."""
-        await self._requests.ask(partial(self._line.set_prompt, prompt))
+        await self._requests.ask(lambda: self._living().set_prompt(prompt))
 
     async def reset(self, *, image: np.ndarray | None = None, prompt: str = "", seed: int | None = None) -> None:
         """Leave this world for a new one, as `Engine.open` begins one. If that fails, the old one stays."""
@@ -136,6 +136,12 @@ class Handle:
         await self._requests.ask(partial(self._line.end, SessionEndedError(code, message)))
 
     def _reset(self, opening: Opening) -> None:
-        old = self._line.world
+        line = self._living()
+        old = line.world
         world = World(old.model, opening, first_frame=old.next_frame, capacity=old.session.capacity)
-        self._line.enter(world, created=time.time())
+        line.enter(world, created=time.time())
+
+    def _living(self) -> Line:
+        if (ended := self._line.ended) is not None:
+            raise BusyError(ended.code, str(ended), retry_after=0.0)
+        return self._line

@@ -1,7 +1,7 @@
 """One world line: what was generated, what is remembered of it, and what the model is shown next."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -114,6 +114,11 @@ class Session:
         self._thumbnails[index] = thumbnail
         if len(self._thumbnails) >= self._bank.config.capacity + THUMBNAIL_SLACK:
             self._thumbnails = {id: picture for id, picture in self._thumbnails.items() if id in self._bank}
+
+    def forget(self) -> None:
+        """Hold nothing any more, at the end."""
+        self._thumbnails.clear()
+        self._bank = MemoryBank(replace(self._bank.config, capacity=2))  # the least that there is
 
     def _remember(self, index: int, key: np.ndarray) -> bool:
         place = index - self.num_latents

@@ -60,6 +60,11 @@ class World:
             self.model.resume(self.state, recent.latents, recent.poses, num_sections=self.session.num_sections)
         self.remember()
 
+    def forget(self) -> None:
+        """Let go of all that takes room, at once: exceptions keep ended sessions until garbage is collected."""
+        del self.state
+        self.session.forget()
+
     def opened(self, *, session: str, created: float) -> Opened:
         """The first record of its journal; `created` in seconds since 1970."""
         spec, image = self.model.spec, self.opening.image

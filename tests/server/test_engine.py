@@ -1,10 +1,12 @@
 """The engine with its real thread, a real event loop and the tiny model."""
 
 import asyncio
+import gc
 import signal
 import subprocess
 import sys
 import time
+import weakref
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -232,6 +234,25 @@ async def test_a_session_outlives_its_player_by_the_grace_only() -> None:
     assert ended.value.code == "session.abandoned"
     assert engine.find(handle.id) is None
     assert engine.handles == []
+
+
+async def test_a_session_that_is_over_holds_nothing_and_refuses_by_name() -> None:
+    async with running() as engine:
+        handle = await player(engine)
+        press(engine, handle, 1, "ArrowRight", "KeyW")
+        await until(lambda: handle.num_memories > 3)
+        state = weakref.ref(handle._line.world.session._bank)
+        gc.disable()  # garbage waits for minutes on a busy server
+        try:
+            await handle.close()
+            await until(lambda: state() is None)
+        finally:
+            gc.enable()
+        assert handle.stats().num_memories == handle.num_memories == 0
+        for asked in (handle.reset(seed=1), handle.set_prompt("red")):
+            with pytest.raises(BusyError) as refusal:
+                await asked
+            assert (refusal.value.code, refusal.value.retry_after) == ("session.closed", 0.0)
 
 
 async def test_there_is_room_for_so_many_and_then_one_is_told_when_to_come_back() -> None:
