@@ -1,5 +1,6 @@
 """The command line as a user types it: in a process of its own, or through Typer's own runner."""
 
+import asyncio
 import json
 import os
 import signal
@@ -15,6 +16,7 @@ import jwt
 import pytest
 from typer.testing import CliRunner
 
+from client_demo.client import Client
 from model.training.record import load_episode
 from server.auth import AuthConfig, Grant, grant
 from server.cli import app
@@ -109,6 +111,27 @@ async def test_a_server_shows_a_model_of_another_package_until_a_signal(
         value for line in told for value in line.values()
     }
     assert (first.data != last.data) == (command == "stream")  # a world walks by itself only if it is streamed
+
+
+async def test_a_killed_server_is_found_again_with_the_same_world(package: dict[str, str], tmp_path: Path) -> None:
+    """By nothing but the address and the token, which the client keeps."""
+    asked = ["play", "--model=tiny", "--no-browser", f"--worlds={tmp_path / 'worlds'}"]
+    with shell(package, *asked, "--port=0") as process:
+        assert process.stdout is not None
+        port = urlsplit(process.stdout.readline().split()[-1]).port
+        world = await Client(f"ws://127.0.0.1:{port}/ws", seed=3).__aenter__()
+        session = world.welcome["session"]
+        await world.steer(keys=["ArrowRight"])
+        seen = [await world.frame() for _ in range(30)]
+        process.kill()
+        process.wait()
+    with shell(package, *asked, f"--port={port}"):
+        async with asyncio.timeout(30):
+            while (again := await world.frame()).receipt.applied_seq != -1:
+                seen.append(again)
+        assert world.welcome["session"] == session
+        assert 0 < again.receipt.frame - seen[-1].receipt.frame <= 3  # what was written and not seen
+        await world.__aexit__()
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ import weakref
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import numpy as np
@@ -463,6 +464,7 @@ def serve_and_kill(folder: Path, session: str, *, num_frames: int) -> list[tuple
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         lines = [process.stdout.readline() for _ in range(num_frames)]
+        time.sleep(Random(num_frames).uniform(0.0, 0.05))  # at any moment of a section
         process.send_signal(signal.SIGKILL)
         lines += process.stdout.readlines()
     seen = [line.split() for line in lines if line.endswith("\n")]

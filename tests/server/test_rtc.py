@@ -1,8 +1,10 @@
 """WebRTC against a whole server: an aiortc client connects by WHEP, sees, steers, leaves or vanishes."""
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from statistics import median
 from typing import Any, TypeVar
 
 import numpy as np
@@ -38,6 +40,8 @@ from server.serve import ServeConfig
 from tests.server.rtc_client import RtcClient
 from tests.server.running import Answer, Running, fetch, running, stopped_at, until
 from tests.server.ws_client import WsClient
+
+logger = logging.getLogger("figures")  # seen with `-o log_cli=true`
 
 HEIGHT, WIDTH = 16, 32  # of the tiny model's frames
 LOCAL = RtcConfig(addresses=("127.0.0.1",))
@@ -146,6 +150,28 @@ async def test_a_player_with_an_rsa_certificate_may_watch() -> None:
         assert b"a=setup:active" in answer.body
         await viewer.accept(answer.body.decode())
         await viewer.frame()
+
+
+@pytest.mark.slow
+async def test_one_who_joins_sees_a_picture_within_half_a_second() -> None:
+    took: dict[str, list[float]] = {"WHEP": [], "WebSocket": []}
+    clock = asyncio.get_running_loop().time
+    async with running(ServeConfig(rtc=LOCAL)) as server, WsClient(server.host) as player:
+        watching = asyncio.ensure_future(player.frames(10**9))
+        session = player.welcome.session
+        for _ in range(10):
+            began = clock()
+            async with connected(server, f"session={session}&role=viewer", channels=False) as viewer:
+                await viewer.frame()
+                took["WHEP"].append(1000 * (clock() - began))
+            began = clock()
+            async with WsClient(server.host, Hello(session=session, role="viewer", codec="h264")) as viewer:
+                assert (await viewer.next(Frame)).key
+                took["WebSocket"].append(1000 * (clock() - began))
+        watching.cancel()
+    for way, times in took.items():
+        logger.warning("%s: picture after %.0f ms, %.0f at most", way, median(times), max(times))
+        assert median(times) < 500
 
 
 async def test_viewers_may_not_steer() -> None:
