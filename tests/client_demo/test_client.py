@@ -14,6 +14,7 @@ from websockets.exceptions import ConnectionClosed
 
 from client_demo.client import Client, ServerError
 from server import protocol as wire
+from tests.client_demo.contract import check
 from tests.client_demo.serving import served
 
 M = TypeVar("M", bound=wire.Message)
@@ -52,6 +53,7 @@ async def receive(socket: ServerConnection, kind: type[M]) -> M:
     """The next message, which must be of this kind and as the contract says."""
     data = await socket.recv()
     assert isinstance(data, bytes)
+    check(data)
     message = wire.decode_from_client(data)
     assert isinstance(message, kind), message
     return message

@@ -6,6 +6,7 @@ import numpy as np
 from playwright.sync_api import Page, WebSocketRoute
 
 from server import protocol as wire
+from tests.client_demo.contract import check
 
 LOOK = """() => {
   const context = new OffscreenCanvas(32, 16).getContext("2d", { willReadFrequently: true });
@@ -36,7 +37,7 @@ def change(one: np.ndarray, other: np.ndarray) -> float:
 
 
 def sent_by(page: Page) -> list[wire.FromClient]:
-    """A list that all messages of the page's WebSockets go into, read by the contract on their way."""
+    """A list that all messages of the page's WebSockets go into, held to the published document on their way."""
     messages: list[wire.FromClient] = []
 
     def listen(route: WebSocketRoute) -> None:
@@ -44,6 +45,7 @@ def sent_by(page: Page) -> list[wire.FromClient]:
 
         def forward(data: str | bytes) -> None:
             assert isinstance(data, bytes)
+            check(data)
             messages.append(wire.decode_from_client(data))
             server.send(data)
 
