@@ -2,10 +2,12 @@
 
 import asyncio
 import json
+import logging
 import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
@@ -20,10 +22,13 @@ from client_demo.client import Client
 from model.training.record import load_episode
 from server.auth import AuthConfig, Grant, grant
 from server.cli import app
-from server.protocol import Hello
+from server.protocol import SUBPROTOCOL, Goaway, Hello
+from tests.server.crowd import connect
+from tests.server.rtc_client import RtcClient
 from tests.server.running import fetch
 from tests.server.ws_client import WsClient
 
+logger = logging.getLogger("figures")  # seen with `-o log_cli=true`
 ROOT = Path(__file__).parents[2]
 TURN = ("--turn=turn:127.0.0.1:9?transport=udp", "--turn-secret=north", "--stun=stun:127.0.0.1:9")
 
@@ -111,6 +116,22 @@ async def test_a_server_shows_a_model_of_another_package_until_a_signal(
         value for line in told for value in line.values()
     }
     assert (first.data != last.data) == (command == "stream")  # a world walks by itself only if it is streamed
+
+
+async def test_a_signal_ends_it_in_time_also_with_clients_that_do_not_listen(package: dict[str, str]) -> None:
+    with shell(package, "play", "--model=tiny", "--port=0", "--no-browser") as process:
+        assert process.stdout is not None
+        host = urlsplit(process.stdout.readline().split()[-1]).netloc
+        async with WsClient(host) as polite, WsClient(host) as deaf, RtcClient(protocol=SUBPROTOCOL) as peer:
+            await polite.frames(5)
+            await connect(peer, host, "")
+            deaf.socket.transport.pause_reading()
+            began = time.monotonic()
+            process.send_signal(signal.SIGTERM)
+            assert (await polite.next(Goaway)).resume == polite.welcome.resume
+            assert await asyncio.to_thread(process.wait, 10) in (0, -signal.SIGTERM)
+            logger.warning("exit after %.2f s", time.monotonic() - began)
+            deaf.socket.transport.abort()
 
 
 async def test_a_killed_server_is_found_again_with_the_same_world(package: dict[str, str], tmp_path: Path) -> None:
