@@ -6,7 +6,7 @@ BIN := .venv/bin
 INPUTS := pyproject.toml .ci/constraints.txt .ci/constraints-$(KIND).txt
 LIBRARIES := libegl1 libgl1 libglu1-mesa libgl1-mesa-dri
 PLAYERS := gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-bad gstreamer1.0-nice \
-	gstreamer1.0-libav python3-gi gir1.2-gst-plugins-bad-1.0
+	gstreamer1.0-libav python3-gi gir1.2-gst-plugins-bad-1.0 coturn
 SLOW := gpu or slow or network or fuzz or soak
 
 .PHONY: help play test test-all check bench format clean
