@@ -90,6 +90,8 @@ class House:
         stats, metrics = self.engine.stats(), self.metrics
         metrics.sessions.set(stats.sessions)
         metrics.batch_size.set(stats.batch_size)
+        if self.engine.config.diary.folder is not None:
+            metrics.unwritten.set(sum(bool(handle.stats().journal_problem) for handle in self.engine.handles))
         metrics.tasks.set(len(asyncio.all_tasks()))
         metrics.waiting.set(self.lobby.num_waiting)
         metrics.memory_entries.set(sum(handle.num_memories for handle in self.engine.handles))

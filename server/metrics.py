@@ -51,6 +51,9 @@ class Metrics:
         self.waiting = Gauge("rewander_waiting", "Players in the queue for a session.", registry=registry)
         self.connections = Gauge("rewander_connections", "Open connections.", ["transport", "role"], registry=registry)
         self.memory_entries = Gauge("rewander_memory_entries", "Memories of all sessions.", registry=registry)
+        self.unwritten = Gauge(
+            "rewander_unwritten", "Sessions whose journal failed: the disk is full?", registry=registry
+        )
         self.tasks = Gauge("rewander_tasks", "Of the event loop.", registry=registry)
         self.batch_size = Gauge("rewander_batch_size", "Sessions in the last denoise step.", registry=registry)
         self.stage = Histogram(

@@ -105,6 +105,9 @@ async def test_a_session_whose_journal_cannot_be_kept_plays_on(tmp_path: Path) -
     config = ServeConfig(engine=EngineConfig(diary=DiaryConfig(folder=folder)))
     async with running(config) as server, WsClient(server.host) as client:
         await client.next(Frame)
+        assert b"rewander_unwritten 1.0" in server.house.render_metrics()
+    async with running() as server, WsClient(server.host) as client:  # none are to be kept
+        assert b"rewander_unwritten 0.0" in server.house.render_metrics()
 
 
 async def test_nothing_is_left_when_clients_have_come_and_gone() -> None:
