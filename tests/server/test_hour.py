@@ -35,7 +35,7 @@ class State:
 async def state(server: Process) -> State:
     text = (await fetch(server.host, "GET", "/metrics")).body.decode()
     tasks = next(line for line in text.splitlines() if line.startswith("rewander_tasks "))
-    return State(server.memory, server.num_files, int(float(tasks.split()[1])))
+    return State(server.memory, await server.files_at_rest(), int(float(tasks.split()[1])))
 
 
 @pytest.fixture
