@@ -210,7 +210,7 @@ def record(
     size: Annotated[int, typer.Option(min=8, help="Height and width of a frame in pixels.")] = 128,
     workers: Annotated[int | None, typer.Option(min=1, help="Processes; one for each core by default.")] = None,
 ) -> None:
-    """Record episodes to train on: frames, controls and poses."""
+    """Record episodes to train on: frames, controls, poses and, of `rooms`, depth."""
     with extra("train"):
         from model.training.record import Recording
         from model.training.record import record as record_missing

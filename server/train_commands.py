@@ -38,6 +38,7 @@ def train(
         _fine_tune(model, asked, places, learning={"rank": rank, "rate": rate}, steps=steps or 2_000)
         return
     with extra("train"):
+        from model.training.record import EpisodeError
         from model.training.stages import STAGES, StageError, Workshop, export, fastest_device, use_threads
 
     if stage not in {*STAGES, "export"}:
@@ -50,7 +51,7 @@ def train(
         else:
             run, usual = STAGES[stage]
             run(shop, steps=steps or usual, seed=seed)
-    except StageError as error:
+    except (StageError, EpisodeError) as error:
         raise typer.BadParameter(str(error)) from error
 
 

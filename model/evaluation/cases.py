@@ -14,7 +14,7 @@ from .rollout import Recall, Record
 from .sets import FrozenSet, Video
 from .sight import Split, split_views
 
-Poses = Literal["true", "reckoned"]  # of the context: as they were, or as the model's odometry reads them
+Poses = Literal["true", "reckoned"]  # of the context: as they were, or as the model reckons them
 _FRAMES_AT_ONCE = 32
 
 
@@ -57,15 +57,16 @@ class Case:
         return Record(self.latents, self.video.controls, self.poses[poses], truth=self.poses["true"])
 
 
-def prepare(model: Rooms, frozen: FrozenSet, video: Video) -> Case:
-    """Encode a video, decode what is to be generated, and tell revisits from novel views."""
-    latents = encoded(model, video.frames)
-    split = split_views(Camera(), video.views, first=frozen.first, recent=model.spec.num_recent)
-    poses: dict[Poses, np.ndarray] = {
-        "true": from_start(video.poses),
-        "reckoned": reckoned(model, latents, video.controls),
-    }
-    return Case(frozen, video, latents, decoded(model, latents[frozen.first :]), poses, split)
+def prepare(model: Rooms, frozen: FrozenSet, videos: Sequence[Video]) -> list[Case]:
+    """Encode videos, decode what is to be generated, and tell revisits from novel views."""
+    latents = np.stack([encoded(model, video.frames) for video in videos])
+    kept = reckoned(model, latents, np.stack([video.controls for video in videos]))
+    cases = []
+    for video, own, record in zip(videos, latents, kept, strict=True):
+        split = split_views(Camera(), video.views, first=frozen.first, recent=model.spec.num_recent)
+        poses: dict[Poses, np.ndarray] = {"true": from_start(video.poses), "reckoned": record.poses}
+        cases.append(Case(frozen, video, record.latents, decoded(model, own[frozen.first :]), poses, split))
+    return cases
 
 
 def records(cases: Sequence[Case], poses: Poses, *, is_foreign: bool = False) -> list[Record]:

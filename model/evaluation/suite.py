@@ -71,7 +71,7 @@ class Suite:
         found = load_or_render(SETS[name], self.frozen, videos=count)
         num_batches = -(-count // self.model.spec.max_batch)
         for part in np.array_split(np.arange(count), num_batches):
-            batch = [prepare(self.model, SETS[name], next(found)) for _ in part]
+            batch = prepare(self.model, SETS[name], [next(found) for _ in part])
             known = are_known(SETS[name], [case.video for case in batch], first=int(part[0]))
             for case, is_known in zip(batch, known, strict=True):
                 self.figures.add(f"sets.{name}.known", is_known, video=_id(case))

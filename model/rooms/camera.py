@@ -1,8 +1,8 @@
 """Ego-motion of `rooms`: what the commanded motion does to the pose and to the picture.
 
 Poses are (x, y, heading) in metres and radians, counter-clockwise seen from above. Turning is exact: a
-rotation moves every pixel by a homography that needs no depth, so the previous latent can be turned
-before the model corrects it. Translation is only what was commanded: a wall may have stopped it.
+rotation moves every pixel by a homography that needs no depth. Translation is only what was commanded: a
+wall may stop it.
 """
 
 import math
@@ -20,6 +20,7 @@ class Camera:
     fov: float = math.radians(75.0)  # horizontal and vertical
     step: float = 0.16  # metres per frame at move = 1
     turn: float = math.radians(6.0)  # radians per frame at turn = 1, clockwise
+    height: float = 1.5  # metres above the floor
 
     @property
     def edge(self) -> float:

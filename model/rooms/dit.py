@@ -49,9 +49,9 @@ class Target(NamedTuple):
     noisy: Tensor  # (B, C, h, w) at noise level `sigma`
     sigma: Tensor  # (B,) in (0, 1]
     controls: Tensor  # (B, A)
-    base: Tensor  # (B, C, h, w): the previous latent, turned to this view
-    seen: Tensor  # (B, 1, h, w): which positions of `base` were in view before
-    query: Phases  # (B, n, P)
+    base: Tensor  # (B, C, h, w), and the next two: see `views.Preview`
+    recalled: Tensor  # (B, C, h, w)
+    shares: Tensor  # (B, 2, h, w)
 
 
 class KV(NamedTuple):
@@ -197,7 +197,7 @@ class DiT(nn.Module):
         for name, kernel in KERNELS.items():
             self.patchify[name] = nn.Linear(channels * math.prod(kernel), width)
             self.patchify[name].weight = nn.Parameter(tiled(base.weight.detach(), channels, kernel))
-        self.embed = nn.Linear(2 * channels * 4 + 4, width)  # noisy latent, turned previous latent, what was in view
+        self.embed = nn.Linear((3 * channels + 2) * 4, width)  # noisy latent and preview
         self.embed_noise = nn.Sequential(nn.Linear(64, width), nn.SiLU(), nn.Linear(width, width))
         self.embed_controls = nn.Sequential(nn.Linear(config.num_controls, width), nn.SiLU(), nn.Linear(width, width))
         modulate = nn.Linear(width, 6 * width)
@@ -248,10 +248,12 @@ class DiT(nn.Module):
         `context` (depth, B, m, H, d) carries the phases of the target's camera; `bias` (B, 1, 1, m + n) is
         -inf where a slot is empty.
         """
-        x = self.embed(patchify(torch.cat([target.noisy, target.base, target.seen], 1)[:, None], (1, 2, 2)))
+        shown = torch.cat([target.noisy, target.base, target.recalled, target.shares], 1)
+        x = self.embed(patchify(shown[:, None], (1, 2, 2)))
+        phases = self.pixels("k1")
         condition = self._condition(target.sigma, target.controls)
         for block, keys, values in zip(self.blocks, context.keys.unbind(), context.values.unbind(), strict=True):
-            x = block(x, condition, target.query, context=KV(keys, values), bias=bias)
+            x = block(x, condition, phases, context=KV(keys, values), bias=bias)
         residual = unpatchify(self.unembed(norm(x)), self.config.latent_channels, self.config.latent_size, 2)
         return target.base + residual
 

@@ -1,4 +1,4 @@
-"""The files that `rooms` is loaded from: a configuration, three networks and the frames that worlds start from."""
+"""The files that `rooms` is loaded from: a configuration, four networks and the frames that worlds start from."""
 
 import json
 from dataclasses import asdict
@@ -10,9 +10,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from .camera import Camera
+from .depth import Depth, Reach
 from .dit import DiT, DiTConfig
-from .motion import Motion
-from .odometry import Odometry
 from .vae import VAE, VAEConfig
 
 SHIPPED = Path(__file__).parent / "weights"
@@ -20,9 +19,9 @@ SHIPPED = Path(__file__).parent / "weights"
 
 class Networks(NamedTuple):
     vae: VAE
-    motion: Motion
+    depth: Depth
+    reach: Reach
     dit: DiT
-    odometry: Odometry
 
 
 def save_weights(folder: Path, networks: Networks, starts: Tensor) -> None:
@@ -47,8 +46,7 @@ def load_weights(folder: Path = SHIPPED, *, device: str = "cpu") -> tuple[Networ
     config = json.loads((folder / "config.json").read_text())
     camera = Camera(**config["dit"].pop("camera"))
     dit = DiT(DiTConfig(**config["dit"], camera=camera))
-    latent = (dit.config.latent_channels, dit.config.latent_size)
-    networks = Networks(VAE(VAEConfig(**config["vae"])), Motion(*latent), dit, Odometry(*latent))
+    networks = Networks(VAE(VAEConfig(**config["vae"])), Depth(dit.config.latent_channels), Reach(), dit)
     for name, module in networks._asdict().items():
         tensors = load_file(folder / f"{name}.safetensors")
         try:

@@ -16,17 +16,18 @@ from torch import Tensor
 
 from ..sampling import euler_step, flow_sigmas
 from ..world_model import ControlAxis, ControlSchema, History, ModelSpec, Section
-from .camera import move, relative
+from .camera import displacement_between, move, relative
 from .dit import KV, Phases, Target
-from .motion import Preview
+from .geometry import ground_map
+from .looks import LooksCache
+from .views import SOURCES_AGO, Sources, preview
 from .weights import SHIPPED, Networks, load_weights
 
 SCHEDULE = "f1k1f4s2f1s1f16k4f2k2f1k1_g1"
 RECALLED = 5  # 4 at s2, then the best at s1
 RECENT = 19
 FRAME = 128
-CACHED_GROUPS = 128
-
+CACHED_GROUPS = 128  # of each session
 CONTROLS = ControlSchema(
     (
         ControlAxis("move", (("KeyW", 1.0), ("ArrowUp", 1.0), ("KeyS", -1.0), ("ArrowDown", -1.0))),
@@ -58,15 +59,25 @@ def groups() -> list[Group]:
 
 @dataclass(slots=True)
 class RoomsState:
-    """A session's own memory: its pose, the newest latent and the features of context groups."""
+    """A session's own memory: its pose, what led there, and the features of context groups."""
 
     start: Section
     seed: int
-    pose: Tensor  # (3,) float32
-    latest: Tensor  # (C, h, w)
-    last: Tensor  # (5,): how far the last control led (2) and that control (3)
+    pose: Tensor = field(default_factory=lambda: torch.zeros(3))
+    last_pose: Tensor = field(default_factory=lambda: torch.zeros(3))
+    last_control: Tensor = field(default_factory=lambda: torch.zeros(3))
     sections: int = 0
     cache: dict[tuple[str, tuple[int, ...]], KV] = field(default_factory=dict)
+
+
+class Preparation(NamedTuple):
+    """What is known of a coming frame from its control and the frames before; B is 1 or that of a batch."""
+
+    control: Tensor  # (B, A)
+    pose: Tensor  # (B, 3) where it will be seen from
+    base: Tensor  # (B, C, h, w), and the next two: see `views.Preview`
+    recalled: Tensor  # (B, C, h, w)
+    shares: Tensor  # (B, 2, h, w)
 
 
 @dataclass(slots=True)
@@ -74,10 +85,7 @@ class RoomsJob:
     """One frame being sampled: everything that stays the same over its steps, and the noisy latent."""
 
     state: RoomsState
-    control: Tensor  # (1, A)
-    base: Tensor  # (1, C, h, w)
-    seen: Tensor  # (1, 1, h, w)
-    query: Phases  # (1, n, P)
+    prepared: Preparation
     context: KV  # (depth, 1, m, H, d)
     bias: Tensor  # (1, 1, 1, m + n)
     noisy: Tensor  # (1, C, h, w) float32
@@ -98,10 +106,13 @@ class Rooms:
         self.device, self.dtype = starts.device, dtype
         for network in networks:
             network.eval()
-        self.vae = networks.vae.to(dtype=dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.motion = networks.motion.to(dtype=dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.dit, self.odometry, self.starts = networks.dit.to(dtype), networks.odometry.float(), starts
+        self.vae, self.depth = (
+            network.to(dtype=dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
+            for network in (networks.vae, networks.depth)
+        )
+        self.dit, self.reach, self.starts = networks.dit.to(dtype), networks.reach.float(), starts
         self.camera = self.dit.config.camera
+        self._looks = LooksCache(self.vae, self.depth, dtype, self.device)
         self.sigmas = flow_sigmas(steps)
         self.groups = groups()
         size, channels = self.dit.config.latent_size, self.dit.config.latent_channels
@@ -125,14 +136,14 @@ class Rooms:
         )
 
     def open(self, *, image: np.ndarray | None = None, prompt: str = "", seed: int = 0) -> RoomsState:  # noqa: ARG002 - no prompts
-        latent = self.starts[seed % len(self.starts)] if image is None else self._encode(_square(image)[None])[0]
-        start = Section(latent.half().cpu().numpy()[None], np.zeros((1, 3), np.float32))
-        return RoomsState(start, seed, torch.zeros(3), _tensor(start.latents[0]).to(self.device), torch.zeros(5))
+        latents = self.starts[[seed % len(self.starts)]] if image is None else self._encode(_square(image)[None])
+        start = Section(latents.half().cpu().numpy(), np.zeros((1, 3), np.float32))
+        return RoomsState(start, seed)
 
-    def resume(self, state: RoomsState, latents: np.ndarray, poses: np.ndarray, *, num_sections: int) -> None:
-        state.latest = _tensor(latents[-1]).to(self.device)
-        state.pose = _tensor(poses[-1])
-        state.last = torch.zeros(5)
+    def resume(self, state: RoomsState, latents: np.ndarray, poses: np.ndarray, *, num_sections: int) -> None:  # noqa: ARG002 - the history has them
+        state.pose, state.last_pose = _tensor(poses[-1]), _tensor(poses[-2 if len(poses) > 1 else -1])
+        turned = (state.last_pose - state.pose)[2:] / self.camera.turn
+        state.last_control = torch.cat([displacement_between(self.camera, state.last_pose, state.pose), turned])
         state.sections = num_sections
         state.cache.clear()
 
@@ -151,17 +162,9 @@ class Rooms:
         self, states: Sequence[RoomsState], controls: Sequence[np.ndarray], histories: Sequence[History]
     ) -> list[RoomsJob]:
         self._encode_missing(states, histories)
-        control = torch.from_numpy(np.stack([rows[-1] for rows in controls]).astype(np.float32)).to(self.device)
-        previous = self._channels_last(torch.stack([state.latest for state in states]))
-        last = torch.stack([state.last for state in states])
-        preview = self.motion.preview(
-            self.camera, self.vae, previous, control.to(self.dtype), last.to(self.device, self.dtype)
-        )
-        parts = zip(control.split(1), *(part.float().split(1) for part in preview), strict=True)
-        return [
-            self._begin(state, history, control, Preview(*rest))
-            for state, history, (control, *rest) in zip(states, histories, parts, strict=True)
-        ]
+        prepared = self.prepare(states, controls, histories)
+        parts = [Preparation(*part) for part in zip(*(x.split(1) for x in prepared), strict=True)]
+        return [self._begin(*job) for job in zip(states, histories, parts, strict=True)]
 
     @torch.inference_mode()
     def advance(self, jobs: Sequence[RoomsJob]) -> None:
@@ -171,11 +174,11 @@ class Rooms:
         sigma = torch.tensor([job.sigmas[job.step] for job in jobs], device=self.device)
         after = torch.tensor([job.sigmas[job.step + 1] for job in jobs], device=self.device)
         noisy = _join([job.noisy for job in jobs])
-        control, base, seen = (
-            _join([getattr(job, name) for job in jobs]).to(self.dtype) for name in ("control", "base", "seen")
+        control, base, recalled, shares = (
+            _join([getattr(job.prepared, name) for job in jobs]).to(self.dtype)
+            for name in ("control", "base", "recalled", "shares")
         )
-        query = Phases(*(_join(list(part)) for part in zip(*(job.query for job in jobs), strict=True)))
-        target = Target(noisy.to(self.dtype), sigma, control, base, seen, query)
+        target = Target(noisy.to(self.dtype), sigma, control, base, recalled, shares)
         context = KV(*(_join(list(part), 1) for part in zip(*(job.context for job in jobs), strict=True)))
         denoised = self.dit(target, context, _join([job.bias for job in jobs]).to(self.dtype)).float()
         for job, latent in zip(jobs, euler_step(noisy, denoised, sigma, after).split(1), strict=True):
@@ -184,24 +187,63 @@ class Rooms:
 
     @torch.inference_mode()
     def finish(self, jobs: Sequence[RoomsJob]) -> list[Section]:
-        latents = torch.cat([job.noisy for job in jobs]).half().float()
-        controls = torch.cat([job.control for job in jobs])
-        previous = torch.stack([job.state.latest for job in jobs])
-        moved = torch.cat([self.odometry(self.camera, previous, latents, controls), controls[:, 2:]], 1).cpu()
+        prepared = Preparation(*(torch.cat(part) for part in zip(*(job.prepared for job in jobs), strict=True)))
+        return self.commit([job.state for job in jobs], prepared, torch.cat([job.noisy for job in jobs]))
+
+    def commit(self, states: Sequence[RoomsState], prepared: Preparation, latents: Tensor) -> list[Section]:
+        """Make `latents` (B, C, h, w) the newest frames of their sessions."""
         sections = []
-        for job, latent, control in zip(jobs, latents, moved, strict=True):
-            job.state.pose = move(self.camera, job.state.pose, control)
-            job.state.latest = latent
-            job.state.last = torch.cat([control[:2], job.control[0].cpu()])
-            job.state.sections += 1
-            sections.append(Section(latent[None].half().cpu().numpy(), job.state.pose.numpy()[None].copy()))
+        for state, control, pose, latent in zip(states, prepared.control, prepared.pose, latents, strict=True):
+            state.last_pose, state.pose, state.last_control = state.pose, pose.cpu(), control.cpu()
+            state.sections += 1
+            sections.append(Section(latent[None].half().cpu().numpy(), state.pose.numpy()[None].copy()))
         return sections
 
     @torch.inference_mode()
+    def prepare(
+        self,
+        states: Sequence[RoomsState],
+        controls: Sequence[np.ndarray],
+        histories: Sequence[History],
+        *,
+        moved: Tensor | None = None,
+    ) -> Preparation:
+        """Where the controls lead, and what earlier frames show of the view from there.
+
+        `moved` (B, 2) is the displacement in steps, ahead and to the right, for those who know it.
+        """
+        control = torch.from_numpy(np.stack([rows[-1] for rows in controls]).astype(np.float32)).to(self.device)
+        slots = [1 + RECALLED + RECENT - ago for ago in SOURCES_AGO] + list(range(1, 1 + RECALLED))
+        poses, valid = (
+            torch.from_numpy(np.stack([getattr(history, name)[slots] for history in histories])).to(self.device)
+            for name in ("poses", "valid")
+        )
+        looks = self._looks.of([latent for history in histories for latent in history.latents[slots]])
+        images, depths = (part.unflatten(0, valid.shape) for part in looks)
+        if moved is None:
+            moved = self._reached(states, control, views=(poses, depths, valid))
+        pose = torch.stack([state.pose for state in states]).to(self.device)
+        pose, edge = move(self.camera, pose, torch.cat([moved, control[:, 2:]], 1)), self.camera.edge
+        images = images.float().div(127.5).sub(1)
+        shown = preview(self.vae, Sources(relative(poses, pose[:, None]), images, depths, valid), edge=edge)
+        return Preparation(control, pose, shown.base.float(), shown.recalled.float(), shown.shares)
+
+    def _reached(self, states: Sequence[RoomsState], control: Tensor, *, views: tuple[Tensor, ...]) -> Tensor:
+        """How far `control` (B, A) leads, among what the earlier views (poses, depths, valid) show to stand around."""
+        poses, depths, valid = views
+        pose = torch.stack([state.pose for state in states]).to(self.device)
+        standing = move(self.camera, pose, control * control.new_tensor([0.0, 0.0, 1.0]))
+        around = relative(poses, standing[:, None])
+        ground = ground_map(around, depths, valid, edge=self.camera.edge, eye=self.camera.height)
+        before = torch.stack([state.last_pose for state in states]).to(self.device)
+        last = torch.stack([state.last_control for state in states]).to(self.device)
+        last = torch.cat([displacement_between(self.camera, before, standing), last], 1)
+        return self.reach(ground, control, last)  # type: ignore[no-any-return]
+
+    @torch.inference_mode()
     def decode(self, states: Sequence[RoomsState], sections: Sequence[Section]) -> list[np.ndarray]:  # noqa: ARG002 - no overlap
-        latents = torch.cat([_tensor(section.latents) for section in sections]).to(self.device)
-        images = self.vae.decode(self._channels_last(latents)).float()
-        frames = images.add(1).mul(127.5).round().clamp(0, 255).byte().permute(0, 2, 3, 1).cpu().numpy()
+        latents = np.concatenate([section.latents for section in sections])
+        frames = self._looks.of(list(latents)).images.permute(0, 2, 3, 1).cpu().numpy()
         ends = np.cumsum([len(section.latents) for section in sections])[:-1]
         return [np.ascontiguousarray(part) for part in np.split(frames, ends)]
 
@@ -255,21 +297,19 @@ class Rooms:
             while len(cache) > CACHED_GROUPS:
                 del cache[next(iter(cache))]
 
-    def _begin(self, state: RoomsState, history: History, control: Tensor, preview: Preview) -> RoomsJob:
-        context, mask = self._pack(state, history)
-        steps = torch.cat([preview.displacement, control[:, 2:]], 1)[0].cpu()
-        expected = relative(move(self.camera, state.pose, steps), state.pose)
-        noise = torch.Generator().manual_seed((state.seed * 1_000_003 + state.sections + 1) % 2**63)
-        query = self.dit.group_phases("k1", expected[None, None], torch.zeros(1, 1))
-        usable = torch.cat([mask, torch.ones(query.cos.shape[1], dtype=torch.bool)]).to(self.device)
+    def _begin(self, state: RoomsState, history: History, prepared: Preparation) -> RoomsJob:
+        context, mask = self._pack(state, history, prepared.pose[0].cpu())
+        tokens = len(self.dit.pixels("k1").cos)
+        usable = torch.cat([mask, torch.ones(tokens, dtype=torch.bool)]).to(self.device)
         bias = torch.zeros(usable.shape, device=self.device).masked_fill(~usable, -torch.inf)[None, None, None]
-        noisy, sigmas = torch.randn(preview.base.shape, generator=noise).to(self.device), self.sigmas
-        if not control.any():  # nothing moves in this world but the camera: the next frame is this one
-            noisy, sigmas = state.latest[None], [0.0]
-        return RoomsJob(state, control, preview.base, preview.seen, query, context, bias, noisy, sigmas)
+        noise = torch.Generator().manual_seed((state.seed * 1_000_003 + state.sections + 1) % 2**63)
+        noisy, sigmas = torch.randn(prepared.base.shape, generator=noise).to(self.device), self.sigmas
+        if not prepared.control.any():  # nothing moves in this world but the camera: the next frame is this one
+            noisy, sigmas = _tensor(history.latents[-1:]).to(self.device), [0.0]
+        return RoomsJob(state, prepared, context, bias, noisy, sigmas)
 
-    def _pack(self, state: RoomsState, history: History) -> tuple[KV, Tensor]:
-        """The context with the phases of the state's camera, (depth, 1, m, H, d), and which tokens count, (m,)."""
+    def _pack(self, state: RoomsState, history: History, pose: Tensor) -> tuple[KV, Tensor]:
+        """The context with the phases seen from `pose` (3,), (depth, 1, m, H, d), and which tokens count, (m,)."""
         poses, indices = torch.from_numpy(history.poses), torch.from_numpy(history.indices)
         now = state.sections + 1
         features, phases, usable = [], [], []
@@ -278,7 +318,7 @@ class Rooms:
             known = bool(history.valid[slots].all())
             tokens = len(self.dit.pixels(group.kind).cos)
             features.append(state.cache[key] if known else self._no_features(tokens))
-            seen_from, age = relative(poses[slots], state.pose), (now - indices[slots]).float()
+            seen_from, age = relative(poses[slots], pose), (now - indices[slots]).float()
             phases.append(self.dit.group_phases(group.kind, seen_from[None], age[None]))
             usable.append(torch.full((tokens,), known))
         kv = KV(*(torch.cat(part, 2) for part in zip(*features, strict=True)))

@@ -1,24 +1,26 @@
 """Train the diffusion transformer of `rooms`: many targets per sequence, on latents of recorded episodes.
 
-Legend: B sequences, L targets of each, R recalled frames, C x h x w one latent.
+Legend: B sequences, L targets of each, R recalled frames, K source views of a target, C x h x w one latent.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..rooms.camera import displacement_between, move, relative
+from ..rooms.camera import relative
+from ..rooms.depth import Depth
 from ..rooms.dit import KERNELS, KV, DiT, Phases, Target
-from ..rooms.weights import Networks
+from ..rooms.vae import VAE
+from ..rooms.views import SOURCES_AGO, Preview, Sources, preview
+from .latents import Latents
 from .loop import Run, fit
 
 RECENT = 19  # 16 at k4, 2 at k2, 1 at k1
 RECALLED = 5  # 4 at s2, 1 at s1
+TEACHING = torch.bfloat16  # of the networks that are not trained
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,25 +31,27 @@ class DiTTraining:
     recall_dropout: float = 0.1
     context_noise: float = 0.3  # up to this standard deviation, for half of the sequences
     rollout_from: int = 1000  # step after which targets may follow the model's own frames
-    rollout_share: float = 0.5
+    rollouts: tuple[float, ...] = (0.4, 0.35, 0.25)  # chances of 0, 1, 2 … own frames in a row before each target
+    own_depth: float = 0.5  # share of sequences whose depth the model reads from the pictures itself
 
 
-class Latents(NamedTuple):
-    """All episodes: latents (E, T, C, h, w) float16, controls (E, T, A) and poses (E, T, 3) float32."""
+class Teachers(NamedTuple):
+    """Networks that training the transformer leaves as they are."""
 
-    latents: np.ndarray
-    controls: np.ndarray
-    poses: np.ndarray
+    vae: VAE
+    depth: Depth
 
 
 class Batch(NamedTuple):
     """Sequences whose first RECENT frames only serve as context."""
 
     clip: Tensor  # (B, RECENT + L, C, h, w)
+    depths: Tensor  # (B, RECENT + L, n, n)
     controls: Tensor  # (B, RECENT + L, A), each leading to its frame
     poses: Tensor  # (B, RECENT + L, 3)
     frames: Tensor  # (B, RECENT + L): index in the episode, negative before its start
     memory: Tensor  # (B, 1 + RECALLED, C, h, w): start, then recalled
+    memory_depths: Tensor  # (B, 1 + RECALLED, n, n)
     memory_poses: Tensor  # (B, 1 + RECALLED, 3)
     memory_frames: Tensor  # (B, 1 + RECALLED): index in the episode
     memory_valid: Tensor  # (B, 1 + RECALLED)
@@ -55,83 +59,129 @@ class Batch(NamedTuple):
 
 def train_dit(
     data: Latents,
-    networks: Networks,
+    model: DiT,
+    teachers: Teachers,
     run: Run,
     training: DiTTraining,
     *,
-    sample: Callable[[nn.Module, Path], None] | None = None,
     seed: int = 0,
 ) -> DiT:
-    """Train `networks.dit` on `data` beside a VAE and a motion network that stay as they are; returns the EMA model."""
-    for frozen in (networks.vae, networks.motion):
-        frozen.eval().requires_grad_(False).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    matrices = [p for name, p in networks.dit.blocks.named_parameters() if p.ndim == 2 and "modulation" not in name]
+    """Train `model` on `data`; returns the EMA model."""
+    for frozen in teachers:
+        frozen.eval().requires_grad_(False)
+        frozen.to(dtype=TEACHING, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    matrices = [p for name, p in model.blocks.named_parameters() if p.ndim == 2 and "modulation" not in name]
     chosen = {id(p) for p in matrices}
-    others = [p for p in networks.dit.parameters() if id(p) not in chosen]
+    others = [p for p in model.parameters() if id(p) not in chosen]
     optimizers = [
         torch.optim.Muon(matrices, lr=training.rate, weight_decay=0.01, adjust_lr_fn="match_rms_adamw"),
         torch.optim.AdamW(others, lr=training.rate / 2, betas=(0.9, 0.99), weight_decay=0.01),
     ]
+    device = model.unembed.weight.device
 
     def loss(_model: nn.Module, step: int) -> dict[str, Tensor]:
         rng = np.random.default_rng((seed, step))
-        device = networks.dit.unembed.weight.device
         generator = torch.Generator(device).manual_seed(seed * 1_000_003 + step)
         batch = Batch(*(x.to(device) for x in draw(data, training, rng)))
-        rollout = step >= training.rollout_from and rng.random() < training.rollout_share
-        return dit_loss(networks, batch, training, generator=generator, rollout=rollout)
+        batch = with_own_depth(teachers, batch, training, generator)
+        may_roll = step >= training.rollout_from
+        own = int(rng.choice(len(training.rollouts), p=training.rollouts)) if may_roll else 0
+        return dit_loss(model, teachers, batch, training, generator=generator, own=own)
 
-    ema = fit(run, networks.dit, optimizers=optimizers, loss=loss, sample=sample)
+    ema = fit(run, model, optimizers=optimizers, loss=loss)
     assert isinstance(ema, DiT)
     return ema
 
 
 def dit_loss(
-    networks: Networks, batch: Batch, training: DiTTraining, *, generator: torch.Generator, rollout: bool
+    model: DiT, teachers: Teachers, batch: Batch, training: DiTTraining, *, generator: torch.Generator, own: int
 ) -> dict[str, Tensor]:
     """Flow matching in x-prediction (Rectified Flow, arXiv 2209.03003), all targets of all sequences at once.
 
-    With `rollout` the targets follow the model's own one-step predictions instead of recorded frames,
+    The `own` frames before each target are the model's own one-step predictions instead of recorded ones,
     so that it learns to correct what it does at play time.
     """
     clean = batch.clip[:, RECENT:]
-    context = batch._replace(clip=_corrupt(batch.clip, training.context_noise, generator), memory=batch.memory)
-    if rollout:
+    context = batch._replace(clip=_corrupt(batch.clip, training.context_noise, generator))
+    for _ in range(own):
         with torch.no_grad():
-            ones, noise = torch.ones(clean.shape[:2], device=clean.device), _noise_like(clean, generator)
-            own = predict(networks, context, noise, ones)
-        context = context._replace(clip=torch.cat([context.clip[:, :RECENT], own], 1))
+            context = _after_own(model, teachers, context, _noise_like(clean, generator))
     sigma, pure = (torch.rand(clean.shape[:2], generator=generator, device=clean.device) for _ in range(2))
     sigma = torch.where(pure < 0.35, 1.0, 0.1 + 0.9 * sigma)
-    noise = _noise_like(clean, generator)
     level = sigma[..., None, None, None]
-    predicted = predict(networks, context, (1 - level) * clean + level * noise, sigma)
+    with torch.no_grad():
+        shown = previews(teachers, context, model.config.camera.edge)
+    predicted = predict(model, context, shown, (1 - level) * clean + level * _noise_like(clean, generator), sigma)
     error = (predicted - clean).square().mean((2, 3, 4))
     loss = (error / (sigma.square() + 0.25)).mean()
     first = error[sigma == 1].mean().detach() if bool((sigma == 1).any()) else error.mean().detach()
-    copy = (batch.clip[:, RECENT - 1 : -1] - clean).square().mean()
-    return {"loss": loss, "rollout" if rollout else "first": first, "copy": copy}
+    base = (shown.base.unflatten(0, clean.shape[:2]) - clean).square().mean()
+    return {"loss": loss, f"own_{own}": first, f"base_{own}": base}
 
 
-def predict(networks: Networks, batch: Batch, noisy: Tensor, sigma: Tensor) -> Tensor:
-    """Clean targets (B, L, C, h, w) from `noisy` ones at `sigma` (B, L), each after the frames before it."""
-    b, length = sigma.shape
-    model, camera = networks.dit, networks.dit.config.camera
-    previous, reference = batch.clip[:, RECENT - 1 : -1].flatten(0, 1), batch.poses[:, RECENT - 1 : -1]
-    controls = batch.controls[:, RECENT:].flatten(0, 1)
-    moved = displacement_between(camera, batch.poses[:, RECENT - 2 : -2], reference)
-    last = torch.cat([moved, batch.controls[:, RECENT - 1 : -1]], 2).flatten(0, 1)
-    with torch.autocast(noisy.device.type, torch.bfloat16):
+def _after_own(model: DiT, teachers: Teachers, batch: Batch, noise: Tensor) -> Batch:
+    """The batch with every target replaced by what the model makes of it in one step from `noise`."""
+    shown = previews(teachers, batch, model.config.camera.edge)
+    own = predict(model, batch, shown, noise, torch.ones(noise.shape[:2], device=noise.device))
+    with torch.autocast(noise.device.type, torch.bfloat16):
+        depths = teachers.depth(own.flatten(0, 1).contiguous(memory_format=torch.channels_last))
+    return batch._replace(
+        clip=torch.cat([batch.clip[:, :RECENT], own], 1),
+        depths=torch.cat([batch.depths[:, :RECENT], depths.unflatten(0, own.shape[:2])], 1),
+    )
+
+
+def with_own_depth(teachers: Teachers, batch: Batch, training: DiTTraining, generator: torch.Generator) -> Batch:
+    """For some sequences, the depth that the model reads from each picture alone instead of the recorded one."""
+    draws = torch.rand(len(batch.clip), generator=generator, device=batch.clip.device)
+    chosen = (draws < training.own_depth).nonzero().flatten()
+    clip, memory = batch.depths.clone(), batch.memory_depths.clone()
+    latents = torch.cat([batch.clip, batch.memory], 1)[chosen]
+    if len(chosen):
         with torch.no_grad():
-            preview = networks.motion.preview(camera, networks.vae, previous, controls, last)
-        steps = torch.cat([preview.displacement.float(), controls[:, 2:]], 1).unflatten(0, (b, length))
-        expected = relative(move(camera, reference, steps), reference)[:, :, None]
-        query = model.group_phases("k1", expected, torch.zeros(b, length, 1, device=noisy.device))
-        query = Phases(*(x.flatten(0, 1) for x in query))
-        context, bias = packed_context(model, batch, reference)
-        target = Target(noisy.flatten(0, 1), sigma.flatten(), controls, preview.base.float(), preview.seen, query)
+            own = teachers.depth(_for_teachers(latents)).unflatten(0, latents.shape[:2])
+        clip[chosen], memory[chosen] = own[:, : clip.shape[1]], own[:, clip.shape[1] :]
+    return batch._replace(depths=clip, memory_depths=memory)
+
+
+def previews(teachers: Teachers, batch: Batch, edge: float) -> Preview:
+    """What earlier frames show of all targets, B*L of them."""
+    b, total = batch.frames.shape
+    length, k = total - RECENT, len(SOURCES_AGO) + RECALLED
+    first = RECENT - SOURCES_AGO[-1]
+    latents = torch.cat([batch.clip[:, first:], batch.memory[:, 1:]], 1)
+    images = teachers.vae.decode(_for_teachers(latents)).float().clamp(-1, 1).unflatten(0, latents.shape[:2])
+    depths = torch.cat([batch.depths[:, first:], batch.memory_depths[:, 1:]], 1)
+    poses = torch.cat([batch.poses[:, first:], batch.memory_poses[:, 1:]], 1)
+    valid = torch.cat([batch.frames[:, first:] >= 0, batch.memory_valid[:, 1:]], 1)
+    targets = torch.arange(length, device=latents.device)
+    recent = torch.stack([targets + RECENT - ago - first for ago in SOURCES_AGO], 1)
+    memory = (total - first + torch.arange(RECALLED, device=latents.device)).expand(length, -1)
+    index = torch.cat([recent, memory], 1)  # (L, K)
+    sources = Sources(
+        relative(poses[:, index], batch.poses[:, RECENT:, None]).flatten(0, 1),
+        images[:, index].flatten(0, 1),
+        depths[:, index].flatten(0, 1),
+        valid[:, index].flatten(0, 1),
+    )
+    assert sources.poses.shape == (b * length, k, 3)
+    shown = preview(teachers.vae, sources, edge=edge)
+    return shown._replace(base=shown.base.float(), recalled=shown.recalled.float())
+
+
+def _for_teachers(latents: Tensor) -> Tensor:
+    """Latents (B, L, C, h, w) as one batch that the teachers take."""
+    return latents.flatten(0, 1).to(TEACHING, memory_format=torch.channels_last)
+
+
+def predict(model: DiT, batch: Batch, shown: Preview, noisy: Tensor, sigma: Tensor) -> Tensor:
+    """Clean targets (B, L, C, h, w) from `noisy` ones at `sigma` (B, L), each after the frames before it."""
+    controls = batch.controls[:, RECENT:].flatten(0, 1)
+    with torch.autocast(noisy.device.type, torch.bfloat16):
+        context, bias = packed_context(model, batch, batch.poses[:, RECENT:])
+        target = Target(noisy.flatten(0, 1), sigma.flatten(), controls, shown.base, shown.recalled, shown.shares)
         out = model(target, context, bias)
-    clean: Tensor = out.float().unflatten(0, (b, length))
+    clean: Tensor = out.float().unflatten(0, sigma.shape)
     return clean
 
 
@@ -146,7 +196,7 @@ class Part(NamedTuple):
 def packed_context(model: DiT, batch: Batch, reference: Tensor) -> tuple[KV, Tensor]:
     """The schedule f1k1 f4s2f1s1 f16k4f2k2f1k1 for every target: context (depth, B*L, m, H, d) and its bias.
 
-    `reference` (B, L, 3) is the pose that each target starts from.
+    `reference` (B, L, 3) are the poses of the targets.
     """
     parts = [
         memory_part(model, batch, reference, kind="start", slots=slice(0, 1)),
@@ -210,14 +260,16 @@ def draw(data: Latents, training: DiTTraining, rng: np.random.Generator) -> Batc
         recalled, valid = recall_for_training(data.poses[e], first, training, rng)
         memory = np.concatenate([[start], recalled])
         poses = data.poses[e][memory].copy()
-        poses[1:] += rng.normal(0, 1, 3) * (0.1, 0.1, 0.01) * rng.random()  # as dead reckoning drifts
+        poses[1:] += rng.normal(0, 1, 3) * (0.1, 0.1, 0.01) * rng.random() ** 3  # as dead reckoning drifts
         picks.append(
             (
                 data.latents[e][inside],
+                data.depths[e][inside],
                 data.controls[e][inside],
                 data.poses[e][inside],
                 index,
                 data.latents[e][memory],
+                data.depths[e][memory],
                 poses,
                 memory,
                 np.concatenate([[True], valid]),

@@ -5,8 +5,10 @@ One episode is one safetensors file, `<seed>.safetensors`:
     frames    uint8   (T, H, W, 3)  RGB
     controls  float32 (T, A)        controls[t] led from frames[t - 1] to frames[t]; controls[0] is zero
     poses     float32 (T, 3)        x, y in metres and heading in radians, counter-clockwise; NaN where unknown
+    depths    float16 (T, H/2, W/2) 1 / distance along the view, in 1/m; absent where the environment does not tell
 
-with `env`, `seed` and `format` ("rewander-episode-1") as metadata. The seed fixes plan and policy.
+with `env`, `seed` and `format` ("rewander-episode-2") as metadata. The seed fixes plan and policy. An environment
+tells poses and depths as `info["pose"]` and `info["depth"]`.
 """
 
 import os
@@ -24,8 +26,12 @@ from PIL import Image
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
-FORMAT = "rewander-episode-1"
+FORMAT = "rewander-episode-2"
 ROOMS = "rooms"
+
+
+class EpisodeError(ValueError):
+    """A file that is not an episode, or not one that training can use; says what was expected."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +39,7 @@ class Episode:
     frames: np.ndarray
     controls: np.ndarray
     poses: np.ndarray
+    depths: np.ndarray | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +71,7 @@ def record_episode(recording: Recording, seed: int) -> Path:
     path = recording.path(seed)
     partial = path.with_suffix(f".{os.getpid()}")
     arrays = {"frames": episode.frames, "controls": episode.controls, "poses": episode.poses}
+    arrays |= {} if episode.depths is None else {"depths": episode.depths}
     save_file(arrays, partial, {"env": recording.env, "seed": str(seed), "format": FORMAT})
     partial.rename(path)
     return path
@@ -78,7 +86,7 @@ def rollout(env: gymnasium.Env[Any, Any], *, length: int, size: int, seed: int) 
     policy = policy_for(env, rng)
     frames = [_frame(env, obs, size)]
     controls = [np.zeros(control_size(env.action_space), np.float32)]
-    poses = [_pose(info)]
+    poses, depths = [_pose(info)], [info.get("depth")]
     for control in policy:
         obs, _, terminated, truncated, info = env.step(_action(env.action_space, control))
         if terminated or truncated:
@@ -86,18 +94,23 @@ def rollout(env: gymnasium.Env[Any, Any], *, length: int, size: int, seed: int) 
         frames.append(_frame(env, obs, size))
         controls.append(control)
         poses.append(_pose(info))
+        depths.append(info.get("depth"))
         if len(frames) == length:
             break
-    return Episode(np.stack(frames), np.stack(controls), np.stack(poses))
+    known = [np.asarray(depth, np.float16) for depth in depths if depth is not None]
+    return Episode(
+        np.stack(frames), np.stack(controls), np.stack(poses), np.stack(known) if len(known) == len(frames) else None
+    )
 
 
 def load_episode(path: Path) -> Episode:
-    """Read one episode; raises ValueError if the file is not one."""
+    """Read one episode; raises EpisodeError if the file is none, or was recorded by an older version."""
     with safe_open(path, "numpy") as file:
         found = (file.metadata() or {}).get("format")
         if found != FORMAT:
-            raise ValueError(f"{path}: expected format {FORMAT!r}, got {found!r}")
-        return Episode(file.get_tensor("frames"), file.get_tensor("controls"), file.get_tensor("poses"))
+            raise EpisodeError(f"{path}: expected format {FORMAT!r}, got {found!r}; delete it and record it again")
+        depths = file.get_tensor("depths") if "depths" in file.keys() else None
+        return Episode(file.get_tensor("frames"), file.get_tensor("controls"), file.get_tensor("poses"), depths)
 
 
 @cache
@@ -105,7 +118,7 @@ def _environment(name: str, size: int) -> gymnasium.Env[Any, Any]:
     if name == ROOMS:
         from .rooms_env import RoomsEnv
 
-        return RoomsEnv(size)
+        return RoomsEnv(size, depth=True)
     return gymnasium.make(name, render_mode="rgb_array")
 
 

@@ -29,6 +29,8 @@ FRAMES_PER_SECOND = 15
 FOV_DEGREES = 75.0
 METRES_PER_FRAME = 0.16  # displacement at move = 1
 DEGREES_PER_FRAME = 6.0  # rotation at turn = 1
+NEAR, FAR = 0.04, 100.0  # metres, of what MiniWorld renders
+NEAREST = 0.05  # metres that inverse depth tells apart
 
 WALLS = (
     "brick_wall cinder_blocks concrete drywall stucco wood_planks marble rock cardboard "
@@ -105,10 +107,12 @@ class RoomsEnv(MiniWorldEnv):  # type: ignore[misc]
 
     Actions are `(move, strafe, turn)`, each in [-1, 1] per frame; positive is forward, right and to
     the right. A wall stops the component of the motion that runs into it. `info["pose"]` is
-    `(x, y, heading)` in metres and radians, counter-clockwise, seen from above.
+    `(x, y, heading)` in metres and radians, counter-clockwise, seen from above; `info["depth"]`, with `depth`
+    only, is what `inverse_depth` returns.
     """
 
-    def __init__(self, size: int = 128) -> None:
+    def __init__(self, size: int = 128, *, depth: bool = False) -> None:
+        self.has_depth = depth  # first, since MiniWorld resets at once
         params = DEFAULT_PARAMS.copy()
         for name, value in {
             "cam_fov_y": FOV_DEGREES,
@@ -138,7 +142,7 @@ class RoomsEnv(MiniWorldEnv):  # type: ignore[misc]
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[np.ndarray, dict[str, Any]]:
         obs, info = super().reset(seed=seed, options=options)
-        return obs, info | {"pose": self.pose}
+        return obs, info | self._info()
 
     def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
         move, strafe, turn = np.clip(action, -1.0, 1.0)
@@ -148,7 +152,17 @@ class RoomsEnv(MiniWorldEnv):  # type: ignore[misc]
             if not self.intersect(self.agent, self.agent.pos + part, self.agent.radius):
                 self.agent.pos = self.agent.pos + part
                 break
-        return self.render_obs(), 0.0, False, False, {"pose": self.pose}
+        return self.render_obs(), 0.0, False, False, self._info()
+
+    def inverse_depth(self) -> np.ndarray:
+        """1 / distance along the view, (size // 2, size // 2) float16 in 1/m, of the frame that was rendered last."""
+        depth = self.obs_fb.get_depth_map(NEAR, FAR)[..., 0]
+        n = len(depth) // 2
+        inverse = 1 / np.maximum(depth[: 2 * n, : 2 * n], NEAREST)
+        return inverse.reshape(n, 2, n, 2).mean((1, 3)).astype(np.float16)  # type: ignore[no-any-return]
+
+    def _info(self) -> dict[str, Any]:
+        return {"pose": self.pose} | ({"depth": self.inverse_depth()} if self.has_depth else {})
 
     def _gen_world(self) -> None:
         rng = self.np_random

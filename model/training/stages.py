@@ -1,7 +1,7 @@
-"""The stages that make `rooms`, in order: vae, latents, motion, odometry, dit; each resumes where it was stopped.
+"""The stages that make `rooms`, in order: vae, depth, reach, dit; each resumes where it was stopped.
 
 Everything lives in one folder: `<stage>/checkpoint.pt`, logs and samples, and `latents/`. A stage reads the
-EMA networks of the stages before it.
+EMA networks of the stages before it, and encodes the episodes that are not in `latents/` yet.
 """
 
 from collections.abc import Callable
@@ -14,21 +14,18 @@ import torch
 from torch import nn
 
 from ..rooms.camera import Camera
+from ..rooms.depth import Depth, Reach
 from ..rooms.dit import DiT, DiTConfig
-from ..rooms.motion import Motion
-from ..rooms.odometry import Odometry
 from ..rooms.vae import VAE, VAEConfig
 from ..rooms.weights import Networks, save_weights
-from .dit import DiTTraining, Latents, train_dit
-from .latents import encode_episodes, load_latents
+from .depth import train_depth, train_reach
+from .dit import DiTTraining, Teachers, train_dit
+from .latents import Latents, encode_episodes, load_latents
 from .loop import Run
-from .motion import train_motion
-from .odometry import train_odometry
 from .vae import VAETraining, train_vae
 
 Network = TypeVar("Network", bound=nn.Module)
 NUM_STARTS = 64
-MOTION_EPISODES = 200  # their frames are kept in memory
 
 
 class StageError(ValueError):
@@ -80,26 +77,25 @@ def stage_vae(shop: Workshop, *, steps: int, seed: int) -> None:
     train_vae(shop.files(), shop.run("vae", steps), VAETraining(), device=shop.device, seed=seed)
 
 
-def stage_motion(shop: Workshop, *, steps: int, seed: int) -> None:
-    files = shop.files()[:MOTION_EPISODES]
-    train_motion(shop.latents(), files, shop.run("motion", steps), camera=Camera(), device=shop.device, seed=seed)
+def stage_depth(shop: Workshop, *, steps: int, seed: int) -> None:
+    train_depth(shop.latents(), shop.run("depth", steps), device=shop.device, seed=seed)
 
 
-def stage_odometry(shop: Workshop, *, steps: int, seed: int) -> None:
-    train_odometry(shop.latents(), shop.run("odometry", steps), camera=Camera(), device=shop.device, seed=seed)
+def stage_reach(shop: Workshop, *, steps: int, seed: int) -> None:
+    train_reach(shop.latents(), shop.run("reach", steps), camera=Camera(), device=shop.device, seed=seed)
 
 
 def stage_dit(shop: Workshop, *, steps: int, seed: int) -> None:
     torch.manual_seed(seed)
-    vae, motion = shop.trained("vae", VAE(VAEConfig())), shop.trained("motion", Motion())
-    networks = Networks(vae, motion, DiT(DiTConfig()).to(shop.device), Odometry())
-    train_dit(shop.latents(), networks, shop.run("dit", steps), DiTTraining(), seed=seed)
+    teachers = Teachers(shop.trained("vae", VAE(VAEConfig())), shop.trained("depth", Depth()))
+    model = DiT(DiTConfig()).to(shop.device)
+    train_dit(shop.latents(), model, teachers, shop.run("dit", steps), DiTTraining(), seed=seed)
 
 
 STAGES: dict[str, tuple[Callable[..., None], int]] = {  # and their usual number of steps
     "vae": (stage_vae, 3_000),
-    "motion": (stage_motion, 4_000),
-    "odometry": (stage_odometry, 4_000),
+    "depth": (stage_depth, 1_800),
+    "reach": (stage_reach, 6_000),
     "dit": (stage_dit, 50_000),
 }
 
@@ -108,21 +104,18 @@ def export(shop: Workshop, folder: Path) -> None:
     """Write what `rooms` is loaded from: the EMA networks and frames to start worlds from."""
     networks = Networks(
         shop.trained("vae", VAE(VAEConfig())),
-        shop.trained("motion", Motion()),
+        shop.trained("depth", Depth()),
+        shop.trained("reach", Reach()),
         shop.trained("dit", DiT(DiTConfig())),
-        shop.trained("odometry", Odometry()),
     )
-    save_weights(folder, networks, open_views(networks.motion.cpu(), shop.latents()))
+    save_weights(folder, networks, open_views(shop.latents()))
 
 
-@torch.inference_mode()
-def open_views(motion: Motion, data: Latents, *, candidates: int = 400, seed: int = 1) -> torch.Tensor:
-    """Latents (NUM_STARTS, C, h, w) of frames that look far: a world should not begin at a wall."""
+def open_views(data: Latents, *, candidates: int = 400, seed: int = 1) -> torch.Tensor:
+    """Frames (NUM_STARTS, C + 16, h, w) that look far, as a session keeps them: a world should not begin at a wall."""
     rng = np.random.default_rng(seed)
-    episode = rng.integers(len(data.latents), size=candidates)
-    frame = rng.integers(data.latents.shape[1], size=candidates)
-    latents = torch.from_numpy(np.asarray(data.latents[episode, frame], np.float32))
-    features = motion.features(Camera(), latents, torch.zeros(candidates))
-    middle = motion.inverse_depth(features, torch.zeros(candidates, 2)).chunk(4, 1)[1:3]
+    chosen = rng.integers(len(data.latents), size=candidates), rng.integers(data.latents.shape[1], size=candidates)
+    latents, depths = (torch.from_numpy(x[chosen].astype(np.float32)) for x in (data.latents, data.depths))
+    middle = depths.chunk(4, 1)[1:3]
     nearness = torch.cat(middle, 1).flatten(1).quantile(0.6, 1)
     return latents[nearness.argsort()[:NUM_STARTS]]

@@ -39,4 +39,5 @@ def frozen(first: int, length: int, *, home: int | None = None) -> FrozenSet:
 
 
 def case_of(model: Rooms, poses: np.ndarray, *, first: int, home: int | None = None, seed: int = 0) -> Case:
-    return prepare(model, frozen(first, len(poses), home=home), video_of(poses, seed))
+    [case] = prepare(model, frozen(first, len(poses), home=home), [video_of(poses, seed)])
+    return case

@@ -2,9 +2,8 @@
 
 import torch
 
+from model.rooms.depth import Depth, Reach
 from model.rooms.dit import DiT, DiTConfig
-from model.rooms.motion import Motion
-from model.rooms.odometry import Odometry
 from model.rooms.vae import VAE, VAEConfig
 from model.rooms.weights import Networks
 from model.rooms.world import Rooms
@@ -15,7 +14,7 @@ DIT = DiTConfig(width=64, depth=2, context_depth=1)
 def networks(seed: int = 0) -> Networks:
     """Networks whose every part has a say: layers that start at zero are filled too."""
     torch.manual_seed(seed)
-    made = Networks(VAE(VAEConfig(widths=(8, 8, 16), depths=(1, 1, 1))), Motion(width=16), DiT(DIT), Odometry())
+    made = Networks(VAE(VAEConfig(widths=(8, 8, 16), depths=(1, 1, 1))), Depth(width=16), Reach(), DiT(DIT))
     for network in made:
         for parameter in network.parameters():
             if not parameter.any():

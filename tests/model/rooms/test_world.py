@@ -5,14 +5,15 @@ import pytest
 import torch
 
 from model.evaluation.rollout import Record, history_at, rollout, sample
-from model.rooms.camera import displacement_between
+from model.rooms.dit import Target
 from model.rooms.world import CACHED_GROUPS, RECALLED, Rooms, RoomsState, groups
-from model.training.dit import RECENT, Batch, predict
+from model.training.dit import RECENT, TEACHING, Batch, Teachers, predict, previews
 from model.world_model import Section
 from tests.model.rooms.small import networks, rooms
 
 
 def record(frames: int = 40, seed: int = 0) -> Record:
+    """Random pictures along a random walk."""
     rng = np.random.default_rng(seed)
     return Record(
         rng.standard_normal((frames, 16, 16, 16)).astype(np.float16),
@@ -101,8 +102,11 @@ def test_resume_continues_where_the_session_was() -> None:
     again = model.open(seed=5)
     model.resume(again, one.latents[:6], one.poses[:6], num_sections=5)
     assert torch.equal(again.pose, state.pose)
-    assert torch.equal(again.latest, state.latest)
+    assert torch.equal(again.last_pose, state.last_pose)
     assert again.sections == state.sections
+    assert again.last_control[2] == pytest.approx(float(state.last_control[2]), abs=1e-4)
+    went = again.last_control[:2].norm()  # what the camera did; a wall may have stopped the command
+    assert 0 < went <= state.last_control[:2].norm() + 1e-4
 
 
 def test_a_camera_at_rest_keeps_its_picture() -> None:
@@ -166,25 +170,47 @@ def test_training_and_play_see_the_same_context() -> None:
     """One target of a training batch, and the same frame through the plug-in, are predicted alike."""
     made, one, now, recalled = networks(), record(60), 40, [3, 8, 13, 4, 17]
     model = Rooms(made, torch.zeros(1, 16, 16, 16), steps=1)
-    span = slice(now - RECENT, now + 1)
-    memory = np.array([0, *recalled[1:], recalled[0]])  # play has the best first, training last
-    batch = Batch(
-        *(
-            torch.from_numpy(x.astype(np.float32))[None]
-            for x in (one.latents[span], one.controls[span], one.poses[span])
-        ),
-        torch.arange(now - RECENT, now + 1)[None],
-        *(torch.from_numpy(x.astype(np.float32))[None] for x in (one.latents[memory], one.poses[memory])),
-        torch.from_numpy(memory)[None],
-        torch.ones(1, 1 + RECALLED, dtype=torch.bool),
-    )
     state: RoomsState = model.open(seed=0)
     model.resume(state, one.latents[:now], one.poses[:now], num_sections=now - 1)
-    before, after = (torch.from_numpy(one.poses[now - lag]) for lag in (2, 1))
-    state.last = torch.cat([displacement_between(model.camera, before, after), torch.from_numpy(one.controls[now - 1])])
     (job,) = model.begin([state], [one.controls[now : now + 1]], [history_at(model.spec, one, now, recalled)])
-    with torch.no_grad():
-        trained = predict(made, batch, job.noisy[None], torch.ones(1, 1))
+    one.poses[now] = job.prepared.pose[0]
+    batch = batch_of(model, one, now, recalled)
+    noisy, before = job.noisy, job.prepared
     model.advance([job])
     played = job.noisy
-    assert (trained[0] - played).norm() / (played - job.base).norm() < 0.05  # training runs in bfloat16
+    teachers = Teachers(made.vae.to(TEACHING), made.depth.to(TEACHING))  # from here on play has other weights
+    with torch.no_grad():
+        shown = previews(teachers, batch, model.camera.edge)
+        trained = predict(made.dit, batch, shown, noisy[None], torch.ones(1, 1))
+    for mine, theirs in ((shown.base, before.base), (shown.recalled, before.recalled)):
+        assert (mine - theirs).norm() < 0.05 * theirs.norm()  # training runs in bfloat16
+    assert (shown.shares - before.shares).abs().mean() < 1e-2
+    assert 0.1 < shown.shares.mean() < 0.95
+    assert (trained[0] - played).norm() / (played - before.base).norm() < 0.05
+
+
+def test_every_part_of_the_target_has_a_say() -> None:
+    model, one = rooms(), record()
+    state = model.open(seed=0)
+    model.resume(state, one.latents[:30], one.poses[:30], num_sections=29)
+    (job,) = model.begin([state], [one.controls[30:31]], [history_at(model.spec, one, 30, (4, 5))])
+    target = Target(job.noisy, torch.ones(1), job.prepared.control, *job.prepared[2:5])
+    with torch.no_grad():
+        expected = model.dit(target, job.context, job.bias) - target.base
+        for name in Target._fields:
+            other = target._replace(**{name: getattr(target, name) * 0.5})
+            assert not torch.allclose(model.dit(other, job.context, job.bias) - other.base, expected, atol=1e-4), name
+
+
+def batch_of(model: Rooms, one: Record, now: int, recalled: list[int]) -> Batch:
+    """What training draws where the only target is latent `now`; play has the best memory first, training last."""
+    span, memory = slice(now - RECENT, now + 1), np.array([0, *recalled[1:], recalled[0]])
+    pictures = torch.from_numpy(one.latents.astype(np.float32))
+    with torch.inference_mode():
+        depths = model.depth(pictures)
+    controls, poses = torch.from_numpy(one.controls), torch.from_numpy(one.poses)
+    return Batch(
+        *(x[span][None] for x in (pictures, depths, controls, poses, torch.arange(len(poses)))),
+        *(x[memory][None] for x in (pictures, depths, poses, torch.arange(len(poses)))),
+        torch.ones(1, 1 + RECALLED, dtype=torch.bool),
+    )

@@ -1,12 +1,14 @@
 from pathlib import Path
+from typing import Any
 
 import gymnasium
 import numpy as np
 import pytest
+from safetensors import safe_open
 from safetensors.numpy import save_file
 
 from model.training.explore import control_size, sticky_random
-from model.training.record import Recording, load_episode, record, record_episode
+from model.training.record import EpisodeError, Recording, load_episode, record, record_episode
 
 
 def test_an_episode_is_what_the_format_says(tmp_path: Path) -> None:
@@ -18,6 +20,42 @@ def test_an_episode_is_what_the_format_says(tmp_path: Path) -> None:
     assert np.abs(episode.controls).max() <= 1
     assert np.isfinite(episode.poses).all()
     assert len({frame.tobytes() for frame in episode.frames}) > 1
+    assert episode.depths is not None
+    assert episode.depths.shape == (12, 32, 32)
+    assert episode.depths.dtype == np.float16
+    assert (episode.depths > 0).all()
+    assert len({depth.tobytes() for depth in episode.depths}) > 1
+
+
+class Plain(gymnasium.Env[np.ndarray, int]):
+    """Shows how often it was asked, and tells neither pose nor depth."""
+
+    metadata = {"render_modes": ["rgb_array"]}
+    observation_space = gymnasium.spaces.Box(0, 255, (16, 16, 3), np.uint8)
+    action_space = gymnasium.spaces.Discrete(3)
+
+    def __init__(self, render_mode: str) -> None:
+        self.render_mode, self.time = render_mode, 0
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[np.ndarray, Any]:
+        super().reset(seed=seed, options=options)
+        self.time = 0
+        return np.full((16, 16, 3), self.time, np.uint8), {}
+
+    def step(self, action: int) -> tuple[np.ndarray, float, bool, bool, Any]:
+        self.time += action
+        return np.full((16, 16, 3), self.time, np.uint8), 0.0, False, False, {}
+
+
+def test_an_environment_without_depth_records_none(tmp_path: Path) -> None:
+    gymnasium.register("rewander/Plain-v0", Plain, disable_env_checker=True)
+    path = record_episode(Recording(tmp_path, env="rewander/Plain-v0", length=9, size=16), 1)
+    with safe_open(path, "numpy") as file:
+        assert set(file.keys()) == {"frames", "controls", "poses"}
+    episode = load_episode(path)
+    assert episode.depths is None
+    assert np.isnan(episode.poses).all()
+    assert np.array_equal(episode.frames[1:, 0, 0, 0], np.cumsum(episode.controls[1:].argmax(1)))
 
 
 def test_seeds_fix_episodes_and_recording_resumes(tmp_path: Path) -> None:
@@ -33,10 +71,11 @@ def test_seeds_fix_episodes_and_recording_resumes(tmp_path: Path) -> None:
     assert one.path(7).stat().st_mtime_ns == marked
 
 
-def test_other_files_are_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("found", [None, "rewander-episode-1"])
+def test_other_files_and_older_ones_are_refused(tmp_path: Path, found: str | None) -> None:
     path = tmp_path / "x.safetensors"
-    save_file({"frames": np.zeros(1)}, path)
-    with pytest.raises(ValueError, match="expected format 'rewander-episode-1', got None"):
+    save_file({"frames": np.zeros(1)}, path, {"format": found} if found else None)
+    with pytest.raises(EpisodeError, match=f"expected format 'rewander-episode-2', got {found!r}; delete it"):
         load_episode(path)
 
 

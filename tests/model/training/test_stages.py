@@ -2,11 +2,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from model.evaluation.rollout import Record, rollout
 from model.rooms.world import load
-from model.training.record import Recording, record_episode
-from model.training.stages import STAGES, StageError, Workshop, export
+from model.training.record import EpisodeError, Recording, record_episode
+from model.training.stages import STAGES, StageError, Workshop, export, open_views
+from tests.model.training.episodes import data
 
 
 def test_a_stage_says_what_it_needs(tmp_path: Path) -> None:
@@ -15,6 +17,25 @@ def test_a_stage_says_what_it_needs(tmp_path: Path) -> None:
         STAGES["vae"][0](shop, steps=1, seed=0)
     with pytest.raises(StageError, match="rewander train vae"):
         STAGES["dit"][0](shop, steps=1, seed=0)
+
+
+def test_older_episodes_are_refused(tmp_path: Path) -> None:
+    save_file(
+        {"frames": np.zeros((2, 8, 8, 3), np.uint8)}, tmp_path / "0.safetensors", {"format": "rewander-episode-1"}
+    )
+    with pytest.raises(EpisodeError, match="delete it and record it again"):
+        STAGES["vae"][0](Workshop(tmp_path / "run", tmp_path), steps=1, seed=0)
+
+
+def test_worlds_start_where_one_looks_far() -> None:
+    recorded = data(frames=200)
+    recorded.depths[:] = 2.0
+    recorded.depths[1, 40:140, 16:48] = 0.2  # only the middle rows count
+    recorded.depths[1, 140:, :16] = 0.2
+    starts = open_views(recorded)
+    assert starts.shape == (64, 16, 16, 16)
+    known = {latents.tobytes() for latents in recorded.latents[1, 40:140]}
+    assert {latents.tobytes() for latents in starts.numpy().astype(np.float16)} <= known
 
 
 @pytest.mark.slow
@@ -29,8 +50,8 @@ def test_from_recording_to_weights_that_play(tmp_path: Path) -> None:
         stage(shop, steps=2, seed=0)
     export(shop, tmp_path / "weights")
     model = load(tmp_path / "weights")
-    data = shop.latents()
-    one = Record(data.latents[0].copy(), data.controls[0].copy(), data.poses[0].copy())
+    encoded = shop.latents()
+    one = Record(encoded.latents[0].copy(), encoded.controls[0].copy(), encoded.poses[0].copy())
     _, frames = rollout(model, [one], first=30, frames=2)
     assert frames.shape == (1, 2, 128, 128, 3)
     assert np.ptp(frames) > 0

@@ -1,0 +1,61 @@
+"""The next frame as far as earlier frames show it: the frame before and recalled ones, seen from the next camera.
+
+The transformer only corrects this and makes up the rest. Carrying pixels and encoding them again is ten times
+closer to the true latents than carrying latents (see the design notes in README.md).
+
+Legend: B targets, K sources of each, H x H pixels, m x m inverse depth in 1/m, C x h x w one latent.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from .geometry import gather, look_back, over, splat, spread
+from .vae import VAE
+
+SOURCES_AGO = (1, 8, 16)  # frames; the recent ones that are carried to the target, beside the recalled
+
+
+class Sources(NamedTuple):
+    """Earlier frames; the first is the one before the target."""
+
+    poses: Tensor  # (B, K, 3) relative to the target's camera
+    images: Tensor  # (B, K, 3, H, H) in [-1, 1]
+    depths: Tensor  # (B, K, m, m)
+    valid: Tensor  # (B, K) bool
+
+
+class Preview(NamedTuple):
+    """What is known of the next frame before it is made."""
+
+    base: Tensor  # (B, C, h, w): the frame before, and memory where that shows nothing
+    recalled: Tensor  # (B, C, h, w): memory, and `base` where that shows nothing
+    shares: Tensor  # (B, 2, h, w) in [0, 1]: how much of each position the frame before and memory show
+
+
+def preview(vae: VAE, sources: Sources, *, edge: float) -> Preview:
+    """Carry the sources to the target and encode the two pictures that they give."""
+    pictures, shares = composed(sources, edge=edge)
+    b, _, _, size, _ = pictures.shape
+    flat = pictures.flatten(0, 1).to(vae.mean.dtype).contiguous(memory_format=torch.channels_last)
+    base, recalled = vae.encode(flat).unflatten(0, (b, 2)).unbind(1)
+    return Preview(base, recalled, F.avg_pool2d(shares, size // base.shape[-1]))
+
+
+def composed(sources: Sources, *, edge: float) -> tuple[Tensor, Tensor]:
+    """Both pictures (B, 2, 3, H, H) of `Preview` and their masks (B, 2, H, H)."""
+    size, pixels = sources.depths.shape[-1], sources.images.shape[-1]
+    poses, images, depths, valid = sources
+    near = splat(poses[:, :1], depths[:, :1], valid[:, :1], edge=edge, size=size)
+    far = splat(poses[:, 1:], depths[:, 1:], valid[:, 1:], edge=edge, size=size)
+    seen = over(near, far)
+    shape = F.interpolate(spread(seen)[:, None], size=(pixels, pixels), mode="bilinear", align_corners=False)[:, 0]
+    where, _, inside = look_back(poses[:, :1], shape, pixels, edge)
+    before = F.grid_sample(images[:, 0], where[:, 0], padding_mode="border", align_corners=False)
+    here = inside & (F.interpolate(near.known[:, None], size=(pixels, pixels), mode="nearest") > 0)
+    memory, there = gather(poses[:, 1:], images[:, 1:], depths[:, 1:], valid[:, 1:], seen=far, edge=edge)
+    base = torch.where(here | (there == 0), before, memory)
+    recalled = torch.where(there > 0, memory, base)
+    return torch.stack([base, recalled], 1), torch.cat([here.to(there.dtype), there], 1)
