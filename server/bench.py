@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from memory_bank import BankConfig, MemoryBank, Query
 from model.world_model import WorldModel
 
 from .session import expected_poses, next_histories
@@ -62,24 +61,6 @@ def bench_generation(
         **{f"{stage}_ms": watch.median_ms(stage) for stage in ("recall", "sample", "decode", "remember")},
     }
     return {f"generate.n{sessions}.{name}": value for name, value in figures.items()}
-
-
-def bench_recall(model: WorldModel, *, entries: int, rounds: int = 50) -> Figures:
-    """Median latency of one recall from a bank that holds `entries` random entries: `recall.n1000.pose_us`, ..."""
-    spec, rng = model.spec, np.random.default_rng(0)
-    bank = MemoryBank(BankConfig(key_size=spec.feature_size, latent_shape=(1, 1, 1), capacity=entries, novelty=2.0))
-    keys = rng.standard_normal((entries, spec.feature_size)).astype(np.float32)
-    keys /= np.linalg.norm(keys, axis=1, keepdims=True)
-    poses = np.cumsum(rng.normal(0, 0.1, (entries, 3)), 0).astype(np.float32)
-    for index, (key, pose) in enumerate(zip(keys, poses, strict=True)):
-        bank.remember(index=index, key=key, latent=np.zeros((1, 1, 1), np.float16), pose=pose)
-    recent = frozenset(range(entries - spec.num_recent, entries))
-    query = Query(index=entries, key=keys[-1], num=spec.num_recalled, context=recent)
-    ahead = Query(index=entries, key=keys[-1], num=spec.num_recalled, context=recent, mode="pose", poses=poses[-3:])
-    return {
-        f"recall.n{entries}.{asked.mode}_us": float(np.median([bank.recall(asked).took_us for _ in range(rounds)]))
-        for asked in (query, ahead)
-    }
 
 
 def _play(model: WorldModel, worlds: list[World], controls: np.ndarray, watch: Stopwatch) -> None:

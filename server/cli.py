@@ -237,7 +237,8 @@ def bench(
     from rich.console import Console
     from rich.table import Table
 
-    from .bench import bench_generation, bench_recall
+    from .bench import bench_generation
+    from .evaluate import recall_cost
     from .serve import load_model
 
     loaded = load_model(model)
@@ -245,7 +246,8 @@ def bench(
     for count in sessions or [1, 2, 4]:
         figures |= bench_generation(loaded, sessions=count, frames=frames)
     for size in entries or [1_000, 10_000, 100_000]:
-        figures |= bench_recall(loaded, entries=size)
+        cost = recall_cost(loaded.spec, entries=size)
+        figures |= {f"recall.n{size}.{name}": value for name, value in cost.items()}
     if as_json:
         typer.echo(json.dumps({key: round(value, 3) for key, value in figures.items()}, indent=1))
         return
