@@ -6,7 +6,7 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 
@@ -280,12 +280,11 @@ class Engine:
             return found
         self._check_room()
         journal = Journal(newest_world(folder, link.id), limit=self.config.diary.limit)
-        try:
+        with ExitStack() as undo:
+            undo.callback(journal.close)
             reader = Reader(journal.path)
             world = yield from restore(self.model, reader)
-        except BaseException:
-            journal.close()
-            raise
+            undo.pop_all()
         diary = Diary(self.config.diary, self._syncer)
         diary.resume(journal, reader)
         return self._take_in(link, world, diary)

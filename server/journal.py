@@ -13,6 +13,7 @@ import struct
 import threading
 import zlib
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import BinaryIO, Self
 
@@ -165,14 +166,13 @@ class Journal:
         partial = path.with_suffix(".partial")
         partial.write_bytes(MAGIC)
         journal = cls(partial, limit=limit)
-        try:
+        with ExitStack() as undo:
+            undo.callback(journal.close)
             journal.append(opened)
             journal.sync()
             journal.path = partial.rename(path)
             _sync_folder(path.parent)
-        except BaseException:
-            journal.close()
-            raise
+            undo.pop_all()
         return journal
 
     def cut(self, end: int) -> None:

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections import Counter
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 
 from model.world_model import ModelSpec
@@ -64,11 +64,10 @@ class Lobby:
         if not self._is_open:
             raise Refused("server.leaving", "the server is leaving", status=503, retry_after=GOAWAY_RETRY)
         self._admit(allowed)
-        try:
+        with ExitStack() as undo:
+            undo.callback(self._dismiss, allowed)
             seat = await self._enter(hello, allowed)
-        except BaseException:
-            self._dismiss(allowed)
-            raise
+            undo.pop_all()
         return seat
 
     async def _enter(self, hello: Hello, allowed: Grant) -> Seat:

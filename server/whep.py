@@ -3,7 +3,7 @@
 import asyncio
 import secrets
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import AsyncExitStack, ExitStack
 
 from .auth import Grant, Refused
 from .lobby import Lobby
@@ -30,12 +30,11 @@ class Peers:
         sdp = _cleaned(offer)  # first, so that a bad offer opens no session
         seat = await self._lobby.enter(hello, allowed)
         peer = Peer(seat, config=self._config, clock=self._clock, metrics=self._metrics)
-        try:
+        async with AsyncExitStack() as undo:
+            undo.push_async_callback(self._lobby.leave, seat, unused=True)
+            undo.push_async_callback(peer.close)
             answer = await peer.answer(sdp)
-        except BaseException:
-            await peer.close()
-            await self._lobby.leave(seat, unused=True)
-            raise
+            undo.pop_all()
         name = secrets.token_urlsafe(18)
         self._peers[name] = peer
         self._tasks.create_task(self._run(name, seat, stay.pop_all()))

@@ -6,6 +6,7 @@ import re
 import secrets
 import shutil
 import tempfile
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,14 +54,14 @@ def submit(queue: Path, request: ClipRequest, out: Path, *, created: float) -> s
     queue.mkdir(parents=True, exist_ok=True)
     check_out(queue, out)
     folder = Path(tempfile.mkdtemp(prefix=".new-", dir=queue))
-    try:
+    with ExitStack() as undo:
+        undo.callback(shutil.rmtree, folder, ignore_errors=True)
         digests = {name: _copy(path, folder / name) for name, path in request.given.files().items()}
         write_file(folder / "job.json", Ticket(request, str(out.absolute()), created, secrets.token_hex(4), digests))
         (folder / "lock").touch()
-        return _enter(queue, folder)
-    except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)
-        raise
+        name = _enter(queue, folder)
+        undo.pop_all()
+    return name
 
 
 def list_jobs(queue: Path) -> list[Listing]:

@@ -60,7 +60,7 @@ class BlinkModel:
         state.num_frames = num_sections
 
     def set_prompt(self, state: BlinkState, prompt: str) -> None:
-        raise NotImplementedError(f"expected no prompt, got {prompt!r} for {state}")
+        raise ValueError(f"expected no prompt, got {prompt!r} for {state}")
 
     def expected_poses(self, state: BlinkState, controls: np.ndarray) -> np.ndarray:
         assert state.start is not None

@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from typing import Any
@@ -64,7 +64,12 @@ async def test_the_player_comes_first_whenever_it_joins() -> None:
         order: list[str] = []
         for watcher in (viewer, player):
             put = watcher.pictures.put
-            watcher.pictures.put = lambda shot, put=put, role=watcher.role: (order.append(role), put(shot))[1]  # type: ignore
+
+            def noted(shot: Shot, put: Callable[[Shot], None] = put, role: str = watcher.role) -> None:
+                order.append(role)
+                put(shot)
+
+            watcher.pictures.put = noted  # type: ignore[method-assign]
         await pictures(player, 2)
         assert order[:2] == ["player", "viewer"]
 

@@ -15,7 +15,7 @@ from server.link import BusyError
 from server.protocol import Input
 from server.worlds import list_worlds
 
-from .test_engine import player, press, read, until, watch
+from .engines import player, press, read, until, watch
 from .tiny_model import TinyModel, TinyState
 
 
