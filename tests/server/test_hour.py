@@ -21,6 +21,7 @@ logger = logging.getLogger("figures")  # seen with `-o log_cli=true`
 VISITS_PER_MINUTE = 1000 / 60
 WARM_UP = 40  # visits that are not counted: caches fill
 SETTLED = 0.2  # of the time, after which memory is to stay where it is
+TELL_EVERY = 50  # visits
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +53,8 @@ async def come_and_go(server: Process, session: str, resume: str, *, visits: int
     for number in range(visits):
         await visit(server.host, session, resume, random)
         memories.append(server.memory)
+        if not len(memories) % TELL_EVERY:
+            logger.warning("%d visits: %.1f MB, %d files", len(memories), memories[-1] / MEGABYTE, server.num_files)
         await asyncio.sleep(max(0.0, began + (number + 1) * seconds / visits - time.monotonic()))
     return memories
 
