@@ -3,12 +3,13 @@
 Legend: B sequences, L targets of each, R recalled frames, K source views of a target, C x h x w one latent.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from ..rooms.camera import relative
 from ..rooms.depth import Depth
@@ -17,18 +18,15 @@ from ..rooms.vae import VAE
 from ..rooms.views import SOURCES_AGO, Preview, Sources, preview
 from .latents import Latents
 from .loop import Run, fit
+from .sequences import RECALLED, RECENT, Batch, Drawing, corrupt, draw, noise_like
 
-RECENT = 19  # 16 at k4, 2 at k2, 1 at k1
-RECALLED = 5  # 4 at s2, 1 at s1
 TEACHING = torch.bfloat16  # of the networks that are not trained
 
 
 @dataclass(frozen=True, slots=True)
 class DiTTraining:
-    batch: int = 4
-    targets: int = 24
+    drawing: Drawing = field(default_factory=Drawing)
     rate: float = 2e-3
-    recall_dropout: float = 0.1
     context_noise: float = 0.3  # up to this standard deviation, for half of the sequences
     rollout_from: int = 1000  # step after which targets may follow the model's own frames
     rollouts: tuple[float, ...] = (0.4, 0.35, 0.25)  # chances of 0, 1, 2 … own frames in a row before each target
@@ -42,21 +40,6 @@ class Teachers(NamedTuple):
     depth: Depth
 
 
-class Batch(NamedTuple):
-    """Sequences whose first RECENT frames only serve as context."""
-
-    clip: Tensor  # (B, RECENT + L, C, h, w)
-    depths: Tensor  # (B, RECENT + L, n, n)
-    controls: Tensor  # (B, RECENT + L, A), each leading to its frame
-    poses: Tensor  # (B, RECENT + L, 3)
-    frames: Tensor  # (B, RECENT + L): index in the episode, negative before its start
-    memory: Tensor  # (B, 1 + RECALLED, C, h, w): start, then recalled
-    memory_depths: Tensor  # (B, 1 + RECALLED, n, n)
-    memory_poses: Tensor  # (B, 1 + RECALLED, 3)
-    memory_frames: Tensor  # (B, 1 + RECALLED): index in the episode
-    memory_valid: Tensor  # (B, 1 + RECALLED)
-
-
 def train_dit(
     data: Latents,
     model: DiT,
@@ -67,30 +50,38 @@ def train_dit(
     seed: int = 0,
 ) -> DiT:
     """Train `model` on `data`; returns the EMA model."""
-    for frozen in teachers:
-        frozen.eval().requires_grad_(False)
-        frozen.to(dtype=TEACHING, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    matrices = [p for name, p in model.blocks.named_parameters() if p.ndim == 2 and "modulation" not in name]
-    chosen = {id(p) for p in matrices}
-    others = [p for p in model.parameters() if id(p) not in chosen]
-    optimizers = [
-        torch.optim.Muon(matrices, lr=training.rate, weight_decay=0.01, adjust_lr_fn="match_rms_adamw"),
-        torch.optim.AdamW(others, lr=training.rate / 2, betas=(0.9, 0.99), weight_decay=0.01),
-    ]
+    freeze(teachers)
     device = model.unembed.weight.device
 
     def loss(_model: nn.Module, step: int) -> dict[str, Tensor]:
         rng = np.random.default_rng((seed, step))
         generator = torch.Generator(device).manual_seed(seed * 1_000_003 + step)
-        batch = Batch(*(x.to(device) for x in draw(data, training, rng)))
-        batch = with_own_depth(teachers, batch, training, generator)
+        batch = Batch(*(x.to(device) for x in draw(data, training.drawing, rng)))
+        batch = with_own_depth(teachers, batch, training.own_depth, generator)
         may_roll = step >= training.rollout_from
         own = int(rng.choice(len(training.rollouts), p=training.rollouts)) if may_roll else 0
         return dit_loss(model, teachers, batch, training, generator=generator, own=own)
 
-    ema = fit(run, model, optimizers=optimizers, loss=loss)
+    ema = fit(run, model, optimizers=optimizers_of(model, training.rate), loss=loss)
     assert isinstance(ema, DiT)
     return ema
+
+
+def freeze(teachers: Teachers) -> None:
+    for network in teachers:
+        network.eval().requires_grad_(False)
+        network.to(dtype=TEACHING, memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
+def optimizers_of(model: DiT, rate: float) -> list[Optimizer]:
+    """Muon for the blocks' matrices, AdamW for everything else."""
+    matrices = [p for name, p in model.blocks.named_parameters() if p.ndim == 2 and "modulation" not in name]
+    chosen = {id(p) for p in matrices}
+    others = [p for p in model.parameters() if id(p) not in chosen]
+    return [
+        torch.optim.Muon(matrices, lr=rate, weight_decay=0.01, adjust_lr_fn="match_rms_adamw"),
+        torch.optim.AdamW(others, lr=rate / 2, betas=(0.9, 0.99), weight_decay=0.01),
+    ]
 
 
 def dit_loss(
@@ -102,16 +93,16 @@ def dit_loss(
     so that it learns to correct what it does at play time.
     """
     clean = batch.clip[:, RECENT:]
-    context = batch._replace(clip=_corrupt(batch.clip, training.context_noise, generator))
+    context = batch._replace(clip=corrupt(batch.clip, training.context_noise, generator))
     for _ in range(own):
         with torch.no_grad():
-            context = _after_own(model, teachers, context, _noise_like(clean, generator))
+            context = _after_own(model, teachers, context, noise_like(clean, generator))
     sigma, pure = (torch.rand(clean.shape[:2], generator=generator, device=clean.device) for _ in range(2))
     sigma = torch.where(pure < 0.35, 1.0, 0.1 + 0.9 * sigma)
     level = sigma[..., None, None, None]
     with torch.no_grad():
         shown = previews(teachers, context, model.config.camera.edge)
-    predicted = predict(model, context, shown, (1 - level) * clean + level * _noise_like(clean, generator), sigma)
+    predicted = predict(model, context, shown, (1 - level) * clean + level * noise_like(clean, generator), sigma)
     error = (predicted - clean).square().mean((2, 3, 4))
     loss = (error / (sigma.square() + 0.25)).mean()
     first = error[sigma == 1].mean().detach() if bool((sigma == 1).any()) else error.mean().detach()
@@ -123,18 +114,22 @@ def _after_own(model: DiT, teachers: Teachers, batch: Batch, noise: Tensor) -> B
     """The batch with every target replaced by what the model makes of it in one step from `noise`."""
     shown = previews(teachers, batch, model.config.camera.edge)
     own = predict(model, batch, shown, noise, torch.ones(noise.shape[:2], device=noise.device))
-    with torch.autocast(noise.device.type, torch.bfloat16):
-        depths = teachers.depth(own.flatten(0, 1).contiguous(memory_format=torch.channels_last))
+    return with_targets(teachers, batch, own)
+
+
+@torch.no_grad()
+def with_targets(teachers: Teachers, batch: Batch, frames: Tensor) -> Batch:
+    """The batch with `frames` (B, L, C, h, w) as its targets, and the depth that is read from them."""
+    depths = teachers.depth(_for_teachers(frames)).unflatten(0, frames.shape[:2])
     return batch._replace(
-        clip=torch.cat([batch.clip[:, :RECENT], own], 1),
-        depths=torch.cat([batch.depths[:, :RECENT], depths.unflatten(0, own.shape[:2])], 1),
+        clip=torch.cat([batch.clip[:, :RECENT], frames], 1), depths=torch.cat([batch.depths[:, :RECENT], depths], 1)
     )
 
 
-def with_own_depth(teachers: Teachers, batch: Batch, training: DiTTraining, generator: torch.Generator) -> Batch:
+def with_own_depth(teachers: Teachers, batch: Batch, share: float, generator: torch.Generator) -> Batch:
     """For some sequences, the depth that the model reads from each picture alone instead of the recorded one."""
     draws = torch.rand(len(batch.clip), generator=generator, device=batch.clip.device)
-    chosen = (draws < training.own_depth).nonzero().flatten()
+    chosen = (draws < share).nonzero().flatten()
     clip, memory = batch.depths.clone(), batch.memory_depths.clone()
     latents = torch.cat([batch.clip, batch.memory], 1)[chosen]
     if len(chosen):
@@ -244,70 +239,3 @@ def recent_part(model: DiT, batch: Batch, reference: Tensor, *, kind: str, start
     phases = model.group_phases(kind, poses, age)
     valid = (batch.frames[:, indices[..., 0]] >= 0).repeat_interleave(tokens.shape[1], 2)
     return Part(KV(*by_target), Phases(*(x.flatten(2, 3) for x in phases)), valid)
-
-
-def draw(data: Latents, training: DiTTraining, rng: np.random.Generator) -> Batch:
-    """A random batch; recalled frames are chosen by pose for what the targets will see, as at play time."""
-    episodes, frames = data.latents.shape[:2]
-    span = np.arange(-RECENT, training.targets)
-    picks = []
-    for _ in range(training.batch):
-        e = int(rng.integers(episodes))
-        first = 1 if rng.random() < 0.05 else int(rng.integers(1, frames - training.targets + 1))
-        index = first + span
-        inside = np.clip(index, 0, frames - 1)
-        start = 0 if rng.random() < 0.7 else int(rng.integers(frames))
-        recalled, valid = recall_for_training(data.poses[e], first, training, rng)
-        memory = np.concatenate([[start], recalled])
-        poses = data.poses[e][memory].copy()
-        poses[1:] += rng.normal(0, 1, 3) * (0.1, 0.1, 0.01) * rng.random() ** 3  # as dead reckoning drifts
-        picks.append(
-            (
-                data.latents[e][inside],
-                data.depths[e][inside],
-                data.controls[e][inside],
-                data.poses[e][inside],
-                index,
-                data.latents[e][memory],
-                data.depths[e][memory],
-                poses,
-                memory,
-                np.concatenate([[True], valid]),
-            )
-        )
-    stacked = [torch.from_numpy(np.stack(column)) for column in zip(*picks, strict=True)]
-    return Batch(*(x.float() if x.is_floating_point() else x for x in stacked))
-
-
-def recall_for_training(
-    poses: np.ndarray, first: int, training: DiTTraining, rng: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray]:
-    """Frames of the episode, outside the clip, that look most like what two or three of the targets see.
-
-    Returns indices (RECALLED,) and validity (RECALLED,); the last slot, of full resolution, is the best.
-    """
-    frames = np.arange(len(poses))
-    allowed = (frames < first - RECENT // 2) | (frames >= first + training.targets)
-    if not allowed.any() or rng.random() < training.recall_dropout:
-        return np.zeros(RECALLED, np.int64), np.zeros(RECALLED, bool)
-    times = first + rng.integers(0, training.targets, RECALLED)
-    chosen: list[int] = []
-    for time in times:
-        away = np.linalg.norm(poses[:, :2] - poses[time, :2], axis=1) / 1.5
-        angle = np.abs((poses[:, 2] - poses[time, 2] + np.pi) % (2 * np.pi) - np.pi) / np.radians(35)
-        cost = away + angle + rng.gumbel(0, 0.15, len(poses))
-        cost[~allowed] = np.inf
-        for taken in chosen:
-            cost[max(0, taken - 4) : taken + 5] += 1.0
-        chosen.append(int(cost.argmin()))
-    return np.array(chosen[::-1]), np.ones(RECALLED, bool)
-
-
-def _corrupt(clip: Tensor, limit: float, generator: torch.Generator) -> Tensor:
-    """Noise on the history, of one level for each sequence, for half of the sequences."""
-    level = limit * (2 * torch.rand(len(clip), generator=generator, device=clip.device) - 1).clamp(min=0)
-    return clip + level.view(-1, 1, 1, 1, 1) * _noise_like(clip, generator)
-
-
-def _noise_like(x: Tensor, generator: torch.Generator) -> Tensor:
-    return torch.randn(x.shape, generator=generator, device=x.device)

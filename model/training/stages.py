@@ -1,4 +1,4 @@
-"""The stages that make `rooms`, in order: vae, depth, reach, dit; each resumes where it was stopped.
+"""The stages that make `rooms`, in order: vae, depth, reach, dit, polish; each resumes where it was stopped.
 
 Everything lives in one folder: `<stage>/checkpoint.pt`, logs and samples, and `latents/`. A stage reads the
 EMA networks of the stages before it, and encodes the episodes that are not in `latents/` yet.
@@ -22,6 +22,7 @@ from .depth import train_depth, train_reach
 from .dit import DiTTraining, Teachers, train_dit
 from .latents import Latents, encode_episodes, load_latents
 from .loop import Run
+from .polish import Contest, Critic, Polishing, polish
 from .vae import VAETraining, train_vae
 
 Network = TypeVar("Network", bound=nn.Module)
@@ -87,9 +88,18 @@ def stage_reach(shop: Workshop, *, steps: int, seed: int) -> None:
 
 def stage_dit(shop: Workshop, *, steps: int, seed: int) -> None:
     torch.manual_seed(seed)
-    teachers = Teachers(shop.trained("vae", VAE(VAEConfig())), shop.trained("depth", Depth()))
     model = DiT(DiTConfig()).to(shop.device)
-    train_dit(shop.latents(), model, teachers, shop.run("dit", steps), DiTTraining(), seed=seed)
+    train_dit(shop.latents(), model, _teachers(shop), shop.run("dit", steps), DiTTraining(), seed=seed)
+
+
+def stage_polish(shop: Workshop, *, steps: int, seed: int) -> None:
+    torch.manual_seed(seed)
+    model = shop.trained("dit", DiT(DiTConfig())).train()
+    polish(shop.latents(), model, _teachers(shop), shop.run("polish", steps), Polishing(), seed=seed)
+
+
+def _teachers(shop: Workshop) -> Teachers:
+    return Teachers(shop.trained("vae", VAE(VAEConfig())), shop.trained("depth", Depth()))
 
 
 STAGES: dict[str, tuple[Callable[..., None], int]] = {  # and their usual number of steps
@@ -97,6 +107,7 @@ STAGES: dict[str, tuple[Callable[..., None], int]] = {  # and their usual number
     "depth": (stage_depth, 1_800),
     "reach": (stage_reach, 6_000),
     "dit": (stage_dit, 50_000),
+    "polish": (stage_polish, 10_000),
 }
 
 
@@ -106,7 +117,7 @@ def export(shop: Workshop, folder: Path) -> None:
         shop.trained("vae", VAE(VAEConfig())),
         shop.trained("depth", Depth()),
         shop.trained("reach", Reach()),
-        shop.trained("dit", DiT(DiTConfig())),
+        shop.trained("polish", Contest(DiT(DiTConfig()), Critic())).dit,
     )
     save_weights(folder, networks, open_views(shop.latents()))
 

@@ -1,0 +1,37 @@
+import numpy as np
+
+from model.training.sequences import RECALLED, RECENT, Drawing, draw, recall_for_training
+from tests.model.training.episodes import data
+
+DRAWING = Drawing(batch=2, targets=4, recall_dropout=0.0)
+
+
+def test_batches_hold_what_led_to_the_targets() -> None:
+    made = data()
+    for seed in range(20):
+        one = draw(made, DRAWING, np.random.default_rng(seed))
+        assert one.clip.shape == (2, RECENT + 4, 16, 16, 16)
+        assert one.memory.shape == (2, 1 + RECALLED, 16, 16, 16)
+        for b in range(2):
+            frames = one.frames[b].clamp(min=0)
+            episode = next(e for e in range(2) if np.allclose(made.poses[e][frames[-1]], one.poses[b, -1]))
+            assert np.array_equal(made.latents[episode][frames], one.clip[b].numpy().astype(np.float16))
+            assert np.array_equal(made.depths[episode][frames], one.depths[b].numpy().astype(np.float16))
+            assert np.array_equal(made.controls[episode][frames], one.controls[b].numpy())
+            memory = one.memory_frames[b]
+            assert np.array_equal(made.depths[episode][memory], one.memory_depths[b].numpy().astype(np.float16))
+            recalled = memory[1:][one.memory_valid[b, 1:]]
+            targets = one.frames[b, RECENT:]
+            assert not np.isin(recalled, targets).any()
+
+
+def test_recall_prefers_what_the_targets_will_see() -> None:
+    """Half of the episode looks north, half south; targets look north."""
+    poses = np.zeros((200, 3), np.float32)
+    poses[60:140, 2] = np.pi
+    rng = np.random.default_rng(0)
+    chosen = np.concatenate([recall_for_training(poses, 150, DRAWING, rng)[0] for _ in range(20)])
+    assert ((chosen < 60) | (chosen >= 140)).mean() > 0.9
+    first_frames, valid = recall_for_training(poses[:6], 2, DRAWING, rng)
+    assert not valid.any()
+    assert not first_frames.any()
