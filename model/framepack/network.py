@@ -32,13 +32,17 @@ class Row:
     sigma: Tensor  # () float32
     context: Any
     given: Any  # what `condition` said
-    cache: StepCache | None
+    caches: tuple[StepCache, ...] = ()  # one for each pass of a step, or none
 
 
 class Network(Protocol):
     """A denoiser of packed histories, with what it is conditioned on."""
 
     device: torch.device
+
+    @property
+    def num_passes(self) -> int:
+        """Of the denoiser for a step: 2 with guidance that is not distilled."""
 
     def look(self, frame: np.ndarray) -> Any:
         """What a session keeps in mind of its start frame (H, W, 3)."""
@@ -53,4 +57,4 @@ class Network(Protocol):
         """
 
     def velocity(self, rows: Sequence[Row]) -> Tensor:
-        """(B, C, S, h, w) float32 of rows of one layout and size; all have a cache, or none has."""
+        """(B, C, S, h, w) float32 of rows of one layout and size; all have caches, or none has."""

@@ -1,11 +1,17 @@
 """Leaving out blocks at steps that change little: what is kept of one section's earlier steps, and the rules."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
+Rows = list[int] | slice  # of a batch
+Run = Callable[[Sequence[nn.Module], Tensor, Rows], Tensor]  # blocks on the hidden tokens (b, N, D) of these rows
+
+EVERY = slice(None)
 TEACACHE_POLYNOMIAL = (733.226126, -401.131952, 67.5869174, -3.149878, 0.0961237896)  # FramePack's, from any resolution
 
 
@@ -46,7 +52,7 @@ class FirstBlockCache:
 
 
 class StepCache:
-    """One section's. It belongs to the section's job and ends with it, so sessions share nothing."""
+    """One section's, of one pass for each step. It ends with the section's job, so sessions share nothing."""
 
     def __init__(self, rule: Rule, *, steps: int) -> None:
         self.rule = rule
@@ -57,13 +63,16 @@ class StepCache:
         self.num_skipped = 0
 
     def must_run(self, signal: Tensor) -> bool:
-        """Take the step's `signal` (N, D) and decide; call `tail` next. The first and last step always run."""
+        """Take the step's `signal` (N, D) and decide; call `tail` next.
+
+        The first and the last step always run, and so do steps of another size than the one before.
+        """
         self._steps_left -= 1
-        before = self._signal
+        before = self._signal if self._signal is not None and self._signal.shape == signal.shape else None
         if before is not None:
             change = ((signal - before).abs().mean() / before.abs().mean()).item()
             self._drift = self.rule.drift(change, self._drift)
-        runs = before is None or not self._steps_left or not self._drift < self.rule.threshold
+        runs = before is None or self._steps_left <= 0 or not self._drift < self.rule.threshold
         if runs:
             self._drift = 0.0
         if runs or self.rule.watches_input:
@@ -78,3 +87,35 @@ class StepCache:
         assert self._residual is not None, "a first step always runs"
         self.num_skipped += 1
         return head + self._residual
+
+
+def step_caches(rule: Rule | None, *, steps: int, passes: int) -> tuple[StepCache, ...]:
+    """Of one section by `rule`; none without one."""
+    return tuple(StepCache(rule, steps=steps) for _ in range(passes)) if rule else ()
+
+
+def run_or_keep(
+    caches: Sequence[StepCache], signal: Tensor, head: Tensor, *, run: Callable[[list[int]], Tensor]
+) -> Tensor:
+    """The target's hidden tokens (B, n, D) after all blocks, which `run` only for rows that must.
+
+    `signal` (B, N, D) is what decides, `head` (B, n, D) the target before the blocks that may be left out.
+    """
+    rows = [i for i, cache in enumerate(caches) if cache.must_run(signal[i])]
+    tails = iter(run(rows) if rows else ())
+    return torch.stack([cache.tail(head[i], next(tails) if i in rows else None) for i, cache in enumerate(caches)])
+
+
+def run_from_first(
+    blocks: Sequence[nn.Module], hidden: Tensor, caches: Sequence[StepCache], *, run: Run, num_target: int
+) -> Tensor:
+    """The target's tokens (B, n, D), the last of `hidden` (B, N, D), after all `blocks`.
+
+    With `caches` the first block always runs, and the others where what it adds to the target has changed.
+    """
+    if not caches:
+        return run(blocks, hidden, EVERY)[:, -num_target:]
+    begun = run(blocks[:1], hidden, EVERY)
+    head = begun[:, -num_target:]
+    signal = head - hidden[:, -num_target:]
+    return run_or_keep(caches, signal, head, run=lambda rows: run(blocks[1:], begun[rows], rows)[:, -num_target:])

@@ -14,6 +14,7 @@ from torch import Tensor
 from ..clips.footage import fit
 from ..clips.planned import Aim
 from ..clips.request import Order
+from ..drift.discretize import Codebook
 from ..packing.pack import Piece
 from ..packing.schedule import Schedule
 from ..sampling import Euler, Solver, UniPC, shift_of_tokens, sigmas_of
@@ -23,7 +24,7 @@ from .network import Context, Network, Row
 from .options import FEATURE_GRID, Options, Weights, spec_of
 from .pictures import Pictures, Reel, to_uint8
 from .slots import Slots, aimed_pieces, with_target
-from .step_cache import StepCache
+from .step_cache import StepCache, step_caches
 from .stepping import step_all
 from .wording import Mix, Wording
 
@@ -53,7 +54,7 @@ class FramePackJob:
     given: Any
     noisy: Tensor  # (1, C, S, h, w) float32
     solver: Solver
-    cache: StepCache | None
+    caches: tuple[StepCache, ...]  # one for each pass of a step, or none
     clean: Tensor | None = None  # (1, C, S, h, w): as the last step foresaw it
 
     @property
@@ -61,7 +62,7 @@ class FramePackJob:
         return len(self.solver.sigmas) - 1 - self.solver.done
 
     def row(self) -> Row:
-        return Row(self.noisy, self._sigma, self.context, self.given, self.cache)
+        return Row(self.noisy, self._sigma, self.context, self.given, self.caches)
 
     def take(self, velocity: Tensor) -> None:
         self.clean = self.noisy - self._sigma.to(velocity.device) * velocity
@@ -91,6 +92,7 @@ class FramePack:
         """
         self.network, self.pictures, self.options, self.camera = network, pictures, options, camera
         self._starts = starts
+        self.codebook: Codebook | None = None  # that the weights were trained with, for planned clips with +D
         schedule = Schedule.parse(options.schedule or weights.schedules["vanilla"])
         self._slots = Slots(schedule, num_recalled=options.num_recalled)
         resized = {order: with_target(name, target=schedule.target) for order, name in weights.schedules.items()}
@@ -190,8 +192,8 @@ class FramePack:
         given = self.network.condition(mix, state.image)
         noisy = torch.cat([self._noise(state.seed, first) for first in firsts], dim=2).to(device)
         solver = SOLVERS[self.options.solver](self._sigmas)
-        cache = StepCache(self.options.cache, steps=steps) if self.options.cache else None
-        return FramePackJob(state, None, context, given, noisy, solver, cache)
+        caches = step_caches(self.options.cache, steps=steps, passes=self.network.num_passes)
+        return FramePackJob(state, None, context, given, noisy, solver, caches)
 
     def _noise(self, seed: int, first: int) -> Tensor:
         """(1, C, S, h, w): every section of every session its own, and the same in whatever order it is made."""

@@ -4,12 +4,14 @@ B rows, each a session at its own step, C x h x w one latent, S latents of the t
 tokens, L text tokens, N = m + n, D the model's width. A row's sequence is context, then target.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from diffusers.models.transformers.transformer_helios import HeliosTransformer3DModel
 from torch import Tensor, nn
 
+from ..framepack.step_cache import Rows, StepCache, run_from_first
 from ..packing.context import Context
 from ..packing.pack import Packer
 from ..packing.rope import Rope
@@ -38,10 +40,12 @@ class Denoiser(nn.Module):
         self.norm_out = transformer.norm_out
         self.proj_out = transformer.proj_out
 
-    def forward(self, noisy: Tensor, *, timestep: Tensor, context: Context, text: Tensor) -> Tensor:
+    def forward(
+        self, noisy: Tensor, *, timestep: Tensor, context: Context, text: Tensor, caches: Sequence[StepCache] = ()
+    ) -> Tensor:
         """The velocity at `noisy` (B, C, S, h, w) and `timestep` (B,), which is 1000 sigma, given `text` (B, L, width).
 
-        Like `noisy`, float32.
+        Like `noisy`, float32. With `caches`, one for each row, blocks are left out for the rows that change too little.
         """
         tokens = self.patch_embedding(noisy.to(text.dtype)).flatten(2).transpose(1, 2)
         counts = context.tokens.shape[1], tokens.shape[1]
@@ -52,8 +56,13 @@ class Denoiser(nn.Module):
         modulations = _spread(past_modulation, modulation, counts=counts).unflatten(2, (6, -1))
         hidden = torch.cat([context.tokens, tokens], dim=1).contiguous()
         rotation = torch.cat(tuple(context.rotation), dim=-1)
-        for block in self.blocks:
-            hidden = block(hidden, words, modulations, rotation, counts[1])
+
+        def run(blocks: Sequence[nn.Module], hidden: Tensor, rows: Rows) -> Tensor:
+            for block in blocks:
+                hidden = block(hidden, words[rows], modulations[rows], rotation[rows], counts[1])
+            return hidden
+
+        hidden = run_from_first([*self.blocks], hidden, caches, run=run, num_target=counts[1])
         hidden = self.proj_out(self.norm_out(hidden, times, counts[1]))
         return unpatchify(hidden, like=noisy, patch=self.config.patch_size).float()
 

@@ -9,7 +9,7 @@ from diffusers.models.transformers.transformer_helios import HeliosTransformer3D
 from ..framepack.camera import Camera, load_camera
 from ..framepack.pictures import Pictures
 from ..wan.framepack import latent_format
-from ..wan.guided import GUIDED, Guidance, GuidedNetwork
+from ..wan.guided import GUIDED, Guidance, GuidedNetwork, check_cache
 from ..wan.text import TextEncoder
 from .course import Plan
 from .network import KERNELS, Denoiser, packer_of
@@ -30,8 +30,9 @@ def helios(
 ) -> Helios:
     """A model to play; `camera` are the shipped phrases by default.
 
-    Raises NotHeliosError, SlotsError or ScheduleError.
+    Raises NotHeliosError, OptionsError, SlotsError or ScheduleError.
     """
+    check_cache(options.cache)
     packer, denoiser = packer_of(parts.transformer), Denoiser(parts.transformer)
     network = GuidedNetwork(denoiser, packer, parts.texts, kernels=KERNELS, guidance=guidance, device=parts.device)
     pictures = Pictures(parts.vae, latent_format(parts.vae), device=parts.device)

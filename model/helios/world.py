@@ -17,6 +17,7 @@ from ..framepack.camera import Camera
 from ..framepack.network import Row
 from ..framepack.options import FEATURE_GRID, OptionsError
 from ..framepack.pictures import Pictures, to_uint8
+from ..framepack.step_cache import Rule, StepCache, step_caches
 from ..framepack.stepping import step_all
 from ..framepack.wording import Mix, Wording
 from ..packing.context import Context
@@ -39,6 +40,7 @@ class HeliosOptions:
     schedule: str = SCHEDULE  # with other sections than g9 the weights do what they can
     prompt_sections: int = 2  # that a new prompt takes to fade in; 1 is at once
     max_batch: int = 2
+    cache: Rule | None = None  # leaves out blocks; the picture suffers a little
 
     def __post_init__(self) -> None:
         if min(self.frame_shape) < 16:
@@ -71,6 +73,7 @@ class HeliosJob:
     given: Any
     noisy: Tensor  # (1, C, S, h, w) float32, smaller at first if a pyramid is climbed
     course: Course
+    caches: tuple[StepCache, ...]  # one for each pass of a step, or none
     clean: Tensor | None = None  # like `noisy`: as the last step foresaw it
 
     @property
@@ -78,7 +81,7 @@ class HeliosJob:
         return self.course.steps_left
 
     def row(self) -> Row:
-        return Row(self.noisy, self.course.sigma, self.context, self.given, None)
+        return Row(self.noisy, self.course.sigma, self.context, self.given, self.caches)
 
     def take(self, velocity: Tensor) -> None:
         """Where the size changes, the same history stands before a target elsewhere."""
@@ -234,7 +237,8 @@ class Helios:
         grids = [(self._grid[0] >> n, self._grid[1] >> n) for n in range(self.plan.num_halvings + 1)]
         contexts = {grid[1]: self.network.retarget(context, target=target, grid=grid) for grid in grids}
         given = self.network.condition(mix, None)
-        return HeliosJob(state, wording, contexts, contexts[noisy.shape[-1]], given, noisy, course)
+        caches = step_caches(self.options.cache, steps=self.plan.num_steps, passes=self.network.num_passes)
+        return HeliosJob(state, wording, contexts, contexts[noisy.shape[-1]], given, noisy, course, caches)
 
 
 def generator_of(seed: int, index: int) -> torch.Generator:

@@ -53,6 +53,8 @@ class Parts(NamedTuple):
 class HunyuanNetwork:
     """FramePack's `Network`. Hooks of an offloading kind belong to its `denoiser`; its `packer` is small."""
 
+    num_passes = 1
+
     def __init__(
         self, parts: Parts, *, kernels: Iterable[Kernel], guidance: float = GUIDANCE, recomputes: bool = False
     ) -> None:
@@ -94,7 +96,7 @@ class HunyuanNetwork:
             timestep=(torch.stack([row.sigma for row in rows]) * 1000).to(self.device),
             context=join_contexts([row.context for row in rows]),
             given=join_given([row.given for row in rows]),
-            caches=[row.cache for row in rows if row.cache is not None],
+            caches=[cache for row in rows for cache in row.caches],
         )
 
 

@@ -5,6 +5,7 @@ tokens, L text tokens, N = m + n, D the model's width, d one head's. The order o
 image, text, as in the released models.
 """
 
+import copy
 from collections.abc import Hashable, Iterable, Sequence
 from typing import Any, NamedTuple
 
@@ -13,7 +14,7 @@ from diffusers.models.transformers.transformer_hunyuan_video_framepack import Hu
 from torch import Tensor, nn
 
 from ..framepack.recompute import call
-from ..framepack.step_cache import StepCache
+from ..framepack.step_cache import StepCache, run_or_keep
 from ..packing.context import pack_context
 from ..packing.pack import Packer, Piece
 from ..packing.rope import Rope, Rotation
@@ -79,6 +80,12 @@ class Denoiser(nn.Module):
         self.proj_out = transformer.proj_out
         # the released demos project in float32 whatever the blocks compute in; a loader decides by this weight
         self._is_output_precise = transformer.proj_out.weight.dtype == torch.float32
+        self.modulate: nn.Module | None = None
+
+    def keep_signal(self) -> None:
+        """Copy what TeaCache looks into out of the first block, whose weights may be elsewhere until it computes."""
+        first: Any = self.transformer_blocks[0]
+        self.modulate = copy.deepcopy(first.norm1)
 
     def forward(
         self, noisy: Tensor, *, timestep: Tensor, context: Context, given: Given, caches: Sequence[StepCache] = ()
@@ -114,15 +121,15 @@ class Denoiser(nn.Module):
         if not caches:
             return _run(blocks, stream, recomputes=self.recomputes).hidden[:, -num_target:]
         if caches[0].rule.watches_input:
-            signal = blocks[0].norm1(stream.hidden, emb=stream.time)[0]
+            signal = (self.modulate or blocks[0].norm1)(stream.hidden, emb=stream.time)[0]
         else:
             before = stream.hidden
             stream = _run(blocks[:1], stream)
             signal, blocks = stream.hidden - before, blocks[1:]
-        rows = [i for i, cache in enumerate(caches) if cache.must_run(signal[i])]
         head = stream.hidden[:, -num_target:]
-        tails = iter(_run(blocks, stream.rows(rows)).hidden[:, -num_target:] if rows else ())
-        return torch.stack([cache.tail(head[i], next(tails) if i in rows else None) for i, cache in enumerate(caches)])
+        return run_or_keep(
+            caches, signal, head, run=lambda rows: _run(blocks, stream.rows(rows)).hidden[:, -num_target:]
+        )
 
     def _unpatchify(self, tokens: Tensor, like: Tensor) -> Tensor:
         (b, _, s, h, w), t, p = like.shape, self.config.patch_size_t, self.config.patch_size

@@ -96,7 +96,7 @@ def flow_loss(
         history = _worn(m.history, training.history_noise, generator)
         context = network.pack(slots.pieces(history), target=torch.tensor([slots.target]))
         given = network.condition(((prompt, 1.0),), network.look(m.start))
-        rows.append(Row(noisy[i : i + 1], sigma[i], context, given, None))
+        rows.append(Row(noisy[i : i + 1], sigma[i], context, given))
     return (network.velocity(rows) - (noise - clean).to(network.device)).square().mean()
 
 

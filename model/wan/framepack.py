@@ -5,7 +5,6 @@ Without fine-tuning the history is shown to weights that never saw one; `rewande
 
 from collections.abc import Collection, Sequence
 from dataclasses import replace
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -15,12 +14,11 @@ from diffusers.models.autoencoders.autoencoder_kl_wan import AutoencoderKLWan
 from diffusers.models.transformers.transformer_wan import WanTransformer3DModel
 
 from ..framepack.camera import Camera, load_camera
-from ..framepack.options import Options, OptionsError, Weights
+from ..framepack.options import Options, Weights, kernels_of
 from ..framepack.pictures import LatentFormat, Pictures
 from ..framepack.world import FramePack
-from ..lora.files import fuse_lora
-from ..packing.schedule import Kernel, Schedule
-from .guided import GUIDED, Guidance, GuidedNetwork
+from ..packing.schedule import Kernel
+from .guided import GUIDED, Guidance, GuidedNetwork, check_cache
 from .network import SHAPES, Denoiser, packer_of
 from .painting import Painter
 from .text import TextEncoder
@@ -65,28 +63,17 @@ def wan(
     camera: Camera | None = None,
     starts: Sequence[np.ndarray] = (),
     guidance: Guidance = GUIDED,
-    adapters: Path | None = None,
 ) -> FramePack:
     """A model to play; `camera` are the shipped phrases by default, `starts` as `FramePack` has them, else painted.
 
-    `adapters` is a folder that `rewander train lora` made; they go into the weights of `parts`. Raises
-    NotTextToVideoError, OptionsError, SlotsError, ScheduleError or LoraError.
+    Raises NotTextToVideoError, OptionsError, SlotsError or ScheduleError.
     """
-    if options.cache is not None:
-        raise OptionsError(f"expected no step cache, which needs one pass for each step, got {options.cache}")
-    network = network_of(parts, kernels=kernels_of(options), guidance=guidance)
-    if adapters is not None:
-        fuse_lora(adapters, network.denoiser, learned={"packer": network.packer})
+    check_cache(options.cache)
+    network = network_of(parts, kernels=kernels_of(WAN, options), guidance=guidance)
     pictures = Pictures(parts.vae, latent_format(parts.vae), device=parts.device)
     starting = starts or Painter(network, pictures, shape=options.frame_shape, steps=options.steps, shift=SHIFT)
     camera = camera or load_camera()
     return FramePack(network, pictures, _weights_of(parts), options=options, camera=camera, starts=starting)
-
-
-def kernels_of(options: Options) -> set[Kernel]:
-    """All that the orders need, and the operator's own schedule."""
-    schedules = [Schedule.parse(name) for name in (*WAN.schedules.values(), options.schedule) if name]
-    return {segment.kernel for schedule in schedules for segment in schedule.past + schedule.future}
 
 
 def _weights_of(parts: Parts) -> Weights:

@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from ..framepack.network import Row
+from ..framepack.options import OptionsError
+from ..framepack.step_cache import Rule
 from ..framepack.wording import Mix
 from ..packing.context import Context, join_contexts, pack_context, retarget
 from ..packing.pack import KernelError, Packer, Piece
@@ -36,6 +38,12 @@ class Guidance:
 
 
 GUIDED = Guidance()
+
+
+def check_cache(rule: Rule | None) -> None:
+    """Raises OptionsError for a cache that was made for another model."""
+    if rule is not None and rule.watches_input:
+        raise OptionsError(f"expected cache=first-block: TeaCache's polynomial was fitted to FramePack's, got {rule}")
 
 
 class Given(NamedTuple):
@@ -67,13 +75,17 @@ class GuidedNetwork:
         # not the transformer's own: weights that are cast layer by layer are stored in another
         self._dtype = next(packer.parameters()).dtype
 
+    @property
+    def num_passes(self) -> int:
+        return 2 if self._guidance.scale > 1 else 1
+
     def look(self, frame: np.ndarray) -> None:
         """The start is seen in the history only."""
 
     def condition(self, prompts: Mix, image: None) -> Given:  # noqa: ARG002 - see `look`
         text = sum(self._texts(prompt).float() * share for prompt, share in prompts)
         assert isinstance(text, Tensor), "a mix has at least one prompt"
-        against = self._ready(self._texts(self._guidance.negative)) if self._guidance.scale > 1 else None
+        against = self._ready(self._texts(self._guidance.negative)) if self.num_passes > 1 else None
         return Given(self._ready(text), against)
 
     def pack(self, pieces: Sequence[Piece], *, target: Tensor) -> Context:
@@ -99,16 +111,16 @@ class GuidedNetwork:
         return retarget(context, self.packer, target=target.to(self.device), grid=grid)
 
     def velocity(self, rows: Sequence[Row]) -> Tensor:
-        assert all(row.cache is None for row in rows), "a step cache watches one pass, and guidance makes two"
         noisy = torch.cat([row.noisy for row in rows])
         timestep = (torch.stack([row.sigma for row in rows]) * 1000).to(self.device)
         context = join_contexts([row.context for row in rows])
         text = torch.cat([row.given.text for row in rows])
-        velocity: Tensor = self.denoiser(noisy, timestep=timestep, context=context, text=text)
+        caches = tuple(zip(*(row.caches for row in rows), strict=True)) or ((),) * self.num_passes
+        velocity: Tensor = self.denoiser(noisy, timestep=timestep, context=context, text=text, caches=caches[0])
         if rows[0].given.against is None:
             return velocity
         away = torch.cat([row.given.against for row in rows])
-        unguided: Tensor = self.denoiser(noisy, timestep=timestep, context=context, text=away)
+        unguided: Tensor = self.denoiser(noisy, timestep=timestep, context=context, text=away, caches=caches[1])
         if self._guidance.is_projected:
             unguided = unguided * _share(velocity, unguided)
         return unguided + self._guidance.scale * (velocity - unguided)

@@ -6,7 +6,7 @@ apart. Context tokens are clean and so modulated at time 0, as Helios and Wan 2.
 this is plain Wan, to the bit.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from types import MappingProxyType
 from typing import Any
 
@@ -15,6 +15,7 @@ from diffusers.models.transformers.transformer_wan import WanTransformer3DModel
 from torch import Tensor, nn
 
 from ..framepack.recompute import call
+from ..framepack.step_cache import Rows, StepCache, run_from_first
 from ..packing.context import Context
 from ..packing.pack import Packer
 from ..packing.rope import Rope
@@ -56,20 +57,26 @@ class Denoiser(nn.Module):
         self.proj_out = transformer.proj_out
         self.scale_shift_table = transformer.scale_shift_table
 
-    def forward(self, noisy: Tensor, *, timestep: Tensor, context: Context, text: Tensor) -> Tensor:
+    def forward(
+        self, noisy: Tensor, *, timestep: Tensor, context: Context, text: Tensor, caches: Sequence[StepCache] = ()
+    ) -> Tensor:
         """The velocity at `noisy` (B, C, S, h, w) and `timestep` (B,), which is 1000 sigma, given `text` (B, L, width).
 
-        Like `noisy`, float32.
+        Like `noisy`, float32. With `caches`, one for each row, blocks are left out for the rows that change too little.
         """
         tokens = self.patch_embedding(noisy.to(text.dtype)).flatten(2).transpose(1, 2)
         time, modulation, words, _ = self.condition_embedder(timestep, text)
         modulation = self._modulations(modulation, context, text, num_target=tokens.shape[1])
         hidden = torch.cat([context.tokens, tokens], dim=1).contiguous()
-        rotation = tuple(part.unsqueeze(2) for part in context.rotation)
-        for block in self.blocks:
-            hidden = call(block, hidden, words, modulation, rotation, recomputes=self.recomputes)
+
+        def run(blocks: Sequence[nn.Module], hidden: Tensor, rows: Rows) -> Tensor:
+            rotation = tuple(part[rows].unsqueeze(2) for part in context.rotation)
+            for block in blocks:
+                hidden = call(block, hidden, words[rows], modulation[rows], rotation, recomputes=self.recomputes)
+            return hidden
+
+        hidden = run_from_first([*self.blocks], hidden, caches, run=run, num_target=tokens.shape[1])
         shift, scale = (self.scale_shift_table + time.unsqueeze(1)).chunk(2, dim=1)
-        hidden = hidden[:, -tokens.shape[1] :]
         hidden = (self.norm_out(hidden.float()) * (1 + scale) + shift).type_as(hidden)
         return unpatchify(self.proj_out(hidden), like=noisy, patch=self.config.patch_size).float()
 

@@ -39,6 +39,6 @@ class Painter:
         noisy = torch.randn(self._shape, generator=torch.Generator().manual_seed(seed)).to(network.device)
         solver = UniPC(self._sigmas)
         for sigma in self._sigmas[:-1]:
-            noisy = solver.step(noisy, network.velocity([Row(noisy, sigma, context, given, None)]))
+            noisy = solver.step(noisy, network.velocity([Row(noisy, sigma, context, given)]))
         frame: np.ndarray = to_uint8(self._pictures.decode(noisy[0]))[0]
         return frame

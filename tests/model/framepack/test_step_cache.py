@@ -48,8 +48,60 @@ def test_teacache_goes_by_the_step_before_and_not_by_the_last_run():
     assert decisions(TeaCache(threshold=0.2), swinging) == [True, False, False, False, True, True]
 
 
+def test_another_size_runs():
+    """As where a pyramid is climbed."""
+    cache, runs = StepCache(FirstBlockCache(threshold=9.0), steps=9), []
+    for size in (2, 2, 4, 4, 2):
+        runs.append(cache.must_run(torch.ones(size, 3)))
+        cache.tail(torch.zeros(size, 3), torch.ones(size, 3) if runs[-1] else None)
+    assert runs == [True, False, True, False, True]
+
+
+def test_more_steps_than_were_foreseen_run():
+    cache = StepCache(FirstBlockCache(threshold=9.0), steps=2)
+    for _ in range(4):
+        assert cache.must_run(torch.ones(2, 3))
+        cache.tail(torch.zeros(2, 3), torch.ones(2, 3))
+
+
 def test_what_is_no_number_runs():
     assert decisions(FirstBlockCache(), [1.0, float("nan"), 1.0, 1.0])[1]
+
+
+@torch.no_grad()
+def test_teacache_sees_the_same_while_the_first_block_is_elsewhere():
+    """A copy of what it looks into stays where blocks are brought only to compute."""
+    rows, skipped, velocities = Rows(), [], []
+    for is_elsewhere in (False, True):
+        transformer = tiny.parts(num_layers=2, num_single_layers=2).transformer
+        denoiser, packer = Denoiser(transformer), packer_of(transformer, kernels=KERNELS.values())
+        if is_elsewhere:
+            denoiser.keep_signal()
+            send_away(denoiser.transformer_blocks[0])
+        cache, context = StepCache(TeaCache(threshold=0.15), steps=9), rows._context(packer, rows.latents)
+        for t in torch.tensor([900.0, 890.0, 880.0, 500.0, 490.0]):
+            asked = {"timestep": t[None], "context": context, "given": rows.given, "caches": [cache]}
+            velocities.append(denoiser(rows.latents["target"], **asked))
+        skipped.append(cache.num_skipped)
+    assert 0 < skipped[0] == skipped[1] < 4
+    assert all(torch.equal(*pair) for pair in zip(velocities[:5], velocities[5:], strict=True))
+
+
+def send_away(block):
+    """Its weights are there only while it computes."""
+    weights = [(parameter, parameter.data.clone()) for parameter in block.parameters()]
+
+    def leave(*_):
+        for parameter, _weight in weights:
+            parameter.data.fill_(torch.nan)
+
+    def come(*_):
+        for parameter, weight in weights:
+            parameter.data.copy_(weight)
+
+    leave()
+    block.register_forward_pre_hook(come)
+    block.register_forward_hook(leave)
 
 
 @torch.no_grad()
@@ -90,5 +142,5 @@ def test_sessions_in_one_batch_skip_each_for_itself(parts, rule):
     for i, section in enumerate(model.finish(jobs)):
         alone = lived(model, seed=i, sections=1)[1][-3:]
         np.testing.assert_allclose(section.latents.astype(np.float32), alone, rtol=0, atol=4e-3)
-    skipped = [job.cache.num_skipped for job in jobs]
+    skipped = [job.caches[0].num_skipped for job in jobs]
     assert all(0 < number < STEPS - 1 for number in skipped)

@@ -23,7 +23,7 @@ class Counting:
     total: float = 0.0
 
     def row(self):
-        return Row(torch.full((1, 1), float(self.number)), torch.tensor(1.0), self.context, None, None)
+        return Row(torch.full((1, 1), float(self.number)), torch.tensor(1.0), self.context, None)
 
     def take(self, velocity):
         assert velocity.shape == (1, 1)

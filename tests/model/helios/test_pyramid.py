@@ -6,6 +6,7 @@ import torch
 from diffusers import HeliosPyramidPipeline
 
 from model.framepack.options import OptionsError
+from model.framepack.step_cache import FirstBlockCache
 from model.helios.chunks import to_chunk
 from model.helios.course import CourseError
 from model.helios.pyramid import PyramidPlan, block_noise
@@ -59,10 +60,10 @@ def round_last(pipeline, step, timestep, found):  # noqa: ARG001 - diffusers' si
     return {"latents": latents.half().float() if is_last else latents}
 
 
-def model_of(parts, case):
+def model_of(parts, case, **options):
     plan, asked, config = CASES[case]
     guidance = {"guidance": asked["guidance_scale"], "is_projected": "is_cfg_zero_star" in config}
-    return tiny.helios_of(parts, plan, frame_shape=SHAPE, **guidance)
+    return tiny.helios_of(parts, plan, frame_shape=SHAPE, **guidance, **options)
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -87,6 +88,21 @@ def test_it_ends_where_diffusers_does_to_the_bit(parts, case):
     wanted = np.stack([to_chunk(chunk) for chunk in latents[0, :, -SECTION * 3 :].split(SECTION, dim=1)])
     assert np.array_equal(player.chunks[1:], wanted)
     assert wanted.std() > 0.1
+
+
+def test_blocks_are_left_out_but_never_at_a_new_size(parts):
+    """A cache that never skips changes nothing; one that may skips all but the first of each size, and the last."""
+    rules = (None, FirstBlockCache(0), FirstBlockCache(9))
+    plain, careful, bold = (model_of(parts, "mid", cache=rule) for rule in rules)
+    [expected], [same] = (play(Player(model), sections=1) for model in (plain, careful))
+    assert np.array_equal(expected, same)
+    player = Player(bold)
+    [job] = bold.begin([player.state], [player.rest], [player.history])
+    sizes = []
+    while job.steps_left:
+        sizes.append(job.noisy.shape[-1])
+        bold.advance([job])
+    assert [cache.num_skipped for cache in job.caches] == [len(sizes) - len(set(sizes)) - 1] * 2
 
 
 def test_chunks_at_different_sizes_share_what_they_can(parts):

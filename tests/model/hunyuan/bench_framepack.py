@@ -154,8 +154,8 @@ class Bench:
             model.advance(jobs)
             times.append(self._now() - started)
         # with a cache steps differ, and the mean counts; else the first may be slow for reasons of its own
-        step = statistics.fmean(times) if jobs[0].cache else statistics.median(times[1:] or times)
-        ran = 1 - jobs[0].cache.num_skipped / len(times) if jobs[0].cache else 1.0
+        step = statistics.fmean(times) if jobs[0].caches else statistics.median(times[1:] or times)
+        ran = 1 - jobs[0].caches[0].num_skipped / len(times) if jobs[0].caches else 1.0
         figures = self._figures(step, self._decode(model), sessions=sessions)
         return replace(figures, ran=ran, equal=self._difference(jobs[0].noisy))
 

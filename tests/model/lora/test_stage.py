@@ -10,6 +10,7 @@ from model.checkpoints.load import load
 from model.checkpoints.lora import LoraError
 from model.checkpoints.places import MissingWeightsError, Shelf
 from model.framepack.options import Options
+from model.lora.files import fuse_lora
 from model.lora.stage import LoraOrder, stage_lora
 from model.lora.task import LoraTraining
 from model.training.record import FORMAT
@@ -47,7 +48,9 @@ def played(order, adapters):
     """The first section of a world, with the whole weights and more kernels than were taught."""
     parts = load(order.weights, "wan", device=torch.device("cpu"), precision=EXACT)
     options = Options(frame_shape=(32, 32), schedule="f1k1f8k8f4k4f2k2f1k1_g2", steps=2, solver="euler")
-    model = wan(parts, options, adapters=adapters)
+    model = wan(parts, options)
+    if adapters:
+        fuse_lora(adapters, model.network.denoiser, learned={"packer": model.network.packer})
     world = World(model, Opening(tiny.image(), "a garden", 1), first_frame=0, capacity=8)
     return sample(world, np.zeros((num_frames(model.spec), 4), np.float32)).latents
 

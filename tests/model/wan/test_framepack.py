@@ -6,12 +6,12 @@ import torch
 from diffusers import FlowMatchEulerDiscreteScheduler, WanPipeline
 
 from model.framepack.network import Row
-from model.framepack.options import OptionsError
+from model.framepack.options import OptionsError, kernels_of
 from model.framepack.pictures import to_uint8
-from model.framepack.step_cache import TeaCache
+from model.framepack.step_cache import FirstBlockCache, TeaCache
 from model.packing.pack import KernelError, Piece
 from model.sampling import Euler, sigmas_of
-from model.wan.framepack import kernels_of, latent_format, network_of
+from model.wan.framepack import WAN, latent_format, network_of
 from model.wan.guided import Guidance
 from model.world_model import History
 
@@ -53,12 +53,12 @@ def test_without_a_history_it_is_the_pipeline_of_plain_wan(parts, guidance, fram
     theirs = pipeline(**asked, **size, output_type="latent").frames
 
     options = tiny.wan_of(parts).options
-    network = network_of(parts, kernels=kernels_of(options), guidance=Guidance(guidance, "rain falls"))
+    network = network_of(parts, kernels=kernels_of(WAN, options), guidance=Guidance(guidance, "rain falls"))
     given = network.condition((("a cat walks", 1.0),), None)
     context = network.pack([forget(2, noise.shape[-2:])], target=torch.arange(frames)[None])
     solver, noisy = Euler(sigmas_of(4, shift=3.0)), noise
     while solver.done < 4:
-        noisy = solver.step(noisy, network.velocity([Row(noisy, solver.sigmas[solver.done], context, given, None)]))
+        noisy = solver.step(noisy, network.velocity([Row(noisy, solver.sigmas[solver.done], context, given)]))
     assert torch.equal(noisy, theirs)
     assert (theirs - noise).abs().mean() > 0.1
 
@@ -149,6 +149,26 @@ def test_sessions_of_any_age_share_forward_passes(parts):
     assert np.abs(together[1].astype(int) - alone_young).max() <= 1
 
 
+@pytest.mark.parametrize("guidance", [1.0, 5.0])
+def test_sessions_leave_out_blocks_each_for_itself(parts, guidance):
+    model = tiny.wan_of(parts, guidance=guidance, steps=6, cache=FirstBlockCache(0.5))
+    players = [Player(model, seed=1), Player(model, seed=2, prompt="rain")]
+    jobs = [player.begin() for player in players]
+    model.advance(jobs[:1])  # ahead of the other
+    while jobs[1].steps_left:
+        model.advance(jobs)
+    skipped = [[cache.num_skipped for cache in job.caches] for job in jobs]
+    assert all(len(passes) == (1 if guidance == 1 else 2) and 0 < sum(passes) < 5 * len(passes) for passes in skipped)
+    for i, (player, job) in enumerate(zip(players, jobs, strict=True)):
+        [alone] = play(Player(model, seed=1 + i, prompt=("a cat", "rain")[i]), sections=1)
+        assert np.abs(player.end(job).astype(int) - alone).max() <= 1
+
+
+def test_a_cache_that_never_skips_changes_nothing(parts):
+    cached, plain = (Player(tiny.wan_of(parts, cache=rule), seed=1) for rule in (FirstBlockCache(0.0), None))
+    np.testing.assert_array_equal(*(play(player, sections=1)[0] for player in (cached, plain)))
+
+
 def test_history_prompt_and_keys_all_count(parts):
     model = tiny.wan_of(parts)
     [shown] = play(Player(model, seed=1), sections=1)
@@ -164,7 +184,7 @@ def test_history_prompt_and_keys_all_count(parts):
 
 
 def test_what_it_cannot_do_is_refused(parts):
-    with pytest.raises(OptionsError, match="no step cache"):
+    with pytest.raises(OptionsError, match="expected cache=first-block"):
         tiny.wan_of(parts, cache=TeaCache())
     model = tiny.wan_of(parts)
     piece = Piece(torch.zeros(1, 16, 8, 6, 10), torch.arange(8)[None], (8, 16, 16))

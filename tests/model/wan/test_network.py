@@ -3,7 +3,9 @@
 import pytest
 import torch
 from diffusers import WanTransformer3DModel
+from diffusers.hooks import FirstBlockCacheConfig
 
+from model.framepack.step_cache import FirstBlockCache, StepCache
 from model.packing.context import join_contexts, pack_context
 from model.packing.pack import Piece
 from model.wan.network import SHAPES, Denoiser, NotTextToVideoError, packer_of
@@ -44,6 +46,23 @@ def test_without_history_it_is_plain_wan_to_the_bit(transformer, ours, grid, fra
     context = empty(packer, frames=frames, grid=grid, rows=rows)
     assert torch.equal(denoiser(noisy, timestep=timestep, context=context, text=text), theirs)
     assert theirs.abs().mean() > 0.1
+
+
+@torch.no_grad()
+def test_skipped_steps_equal_diffusers_first_block_cache(ours):
+    """The timesteps are close, so that some run and some do not."""
+    denoiser, packer = ours
+    steps = torch.tensor([900.0, 899.0, 898.0, 500.0, 499.0, 498.0])
+    noisy, text = noise(1, 16, 3, 6, 10), noise(1, 7, 16, seed=1)
+    context, cache = empty(packer, frames=3, grid=(6, 10), rows=1), StepCache(FirstBlockCache(0.025), steps=7)
+    mine = [denoiser(noisy, timestep=t[None], context=context, text=text, caches=[cache]) for t in steps]
+    transformer = tiny.transformer()
+    transformer.enable_cache(FirstBlockCacheConfig(threshold=0.025))
+    with transformer.cache_context("cond"):
+        for t, velocity in zip(steps, mine, strict=True):
+            theirs = transformer(noisy, timestep=t[None], encoder_hidden_states=text).sample
+            torch.testing.assert_close(velocity, theirs, rtol=0, atol=2e-6)
+    assert 0 < cache.num_skipped < len(steps) - 1
 
 
 @torch.no_grad()
