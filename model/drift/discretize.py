@@ -15,6 +15,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 FORMAT = "rewander.codebook.v1"
+CODEBOOK = "codebook.safetensors"  # in the folder of the weights that were trained with it
 _CHUNK = 16_384  # pixels looked up at a time, so that memory stays flat
 
 

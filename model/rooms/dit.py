@@ -11,6 +11,7 @@ by how much a token is displaced (as in GTA, arXiv 2310.10375).
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -18,10 +19,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..packing.schedule import Kernel
 from .camera import Camera, rays
+from .layout import TAIL
 
-# Kernels of the context, by the names that the schedule gives them; (t, h, w) in latents.
-KERNELS = {"start": (1, 2, 2), "s1": (1, 2, 2), "s2": (1, 4, 4), "k4": (4, 8, 8), "k2": (2, 4, 4), "k1": (1, 2, 2)}
+# Kernels of the context that the weights have, by their kind (see `layout`); (t, h, w) in latents.
+KERNELS: dict[str, Kernel] = {
+    "start": (1, 2, 2), "s1": (1, 2, 2), "s2": (1, 4, 4), "k4": (4, 8, 8), "k2": (2, 4, 4), "k1": (1, 2, 2)
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,10 +210,36 @@ class DiT(nn.Module):
         self.unembed = nn.Linear(width, channels * 4)
         nn.init.zeros_(self.unembed.weight)
         nn.init.zeros_(modulate.weight)
+        self.kernels: dict[str, Kernel] = {}
         for name, kernel in KERNELS.items():
-            phases = ray_phases(config.camera, config.latent_size, kernel)
-            self.register_buffer(f"{name}_cos", phases.cos, persistent=False)
-            self.register_buffer(f"{name}_sin", phases.sin, persistent=False)
+            self._register(name, kernel)
+
+    def add_kernels(self, kernels: Mapping[str, Kernel]) -> list[str]:
+        """Have weights for `kernels` too, those that are missing tiled from the base ones; returns which were missing.
+
+        A start's kernels come from the start's base, recalled ones from `s1`, all others from `k1`; a tail takes
+        the weights of the kernel that it is named after.
+        """
+        missing = [name for name in kernels if name not in self.patchify and not name.startswith(TAIL)]
+        for name in missing:
+            base = self.patchify["start" if name.startswith("start") else "s1" if name.startswith("s") else "k1"]
+            assert isinstance(base, nn.Linear)
+            weight = tiled(base.weight.detach(), self.config.latent_channels, kernels[name])
+            layer = nn.Linear(weight.shape[1], weight.shape[0], device=weight.device, dtype=weight.dtype)
+            layer.load_state_dict({"weight": weight, "bias": base.bias.detach()})
+            self.patchify[name] = layer
+        for name in kernels.keys() - self.kernels.keys():
+            self._register(name, kernels[name])
+        return missing
+
+    def _register(self, name: str, kernel: Kernel) -> None:
+        self.kernels[name] = kernel
+        phases = ray_phases(self.config.camera, self.config.latent_size, kernel)
+        if name.startswith(TAIL):
+            phases = Phases(*(part.mean(0, keepdim=True) for part in phases))
+        device = self.unembed.weight.device
+        self.register_buffer(f"{name}_cos", phases.cos.to(device), persistent=False)
+        self.register_buffer(f"{name}_sin", phases.sin.to(device), persistent=False)
 
     def pixels(self, kind: str) -> Phases:
         return Phases(getattr(self, f"{kind}_cos"), getattr(self, f"{kind}_sin"))
@@ -219,8 +250,12 @@ class DiT(nn.Module):
         return combine(Phases(angles.cos().mean(-2), angles.sin().mean(-2)), self.pixels(kind))
 
     def context_tokens(self, kind: str, latents: Tensor) -> Tensor:
-        """Patchify groups of one kind: latents (N, t, C, h, w) to tokens (N, n, D)."""
-        return self.patchify[kind](patchify(latents, KERNELS[kind]))  # type: ignore[no-any-return]
+        """Patchify groups of one kind: latents (N, t, C, h, w) to tokens (N, n, D). A tail is one token: its mean."""
+        kernel = self.kernels[kind]
+        if kind.startswith(TAIL):
+            t, h, w = kernel
+            latents = latents.mean((1, 3, 4), keepdim=True).expand(-1, t, -1, h, w)
+        return self.patchify[kind.removeprefix(TAIL)](patchify(latents, kernel))  # type: ignore[no-any-return]
 
     def context_kv(self, x: Tensor, phases: Phases, bias: Tensor | None = None) -> KV:
         """Keys and values (depth, N, n, D) of context tokens (N, n, D) with the phases (n, P) of their rays.

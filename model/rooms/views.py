@@ -18,6 +18,11 @@ from .vae import VAE
 SOURCES_AGO = (1, 8, 16)  # frames; the recent ones that are carried to the target, beside the recalled
 
 
+def sources_ago(recent: int) -> tuple[int, ...]:
+    """SOURCES_AGO for a schedule that shows `recent` frames: none that it does not show."""
+    return tuple(dict.fromkeys(min(ago, recent) for ago in SOURCES_AGO))
+
+
 class Sources(NamedTuple):
     """Earlier frames; the first is the one before the target."""
 

@@ -5,7 +5,7 @@ Legend: B jobs, m context tokens, n target tokens, H heads, d head size, C x h x
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,20 +14,21 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from ..drift.discretize import CODEBOOK, Codebook, CodebookError, discretize, load_codebook
+from ..packing.schedule import Schedule
 from ..sampling import euler_step, flow_sigmas
 from ..world_model import ControlAxis, ControlSchema, History, ModelSpec, Section
 from .camera import displacement_between, move, relative
-from .dit import KV, Phases, Target
+from .context import Cache, Contexts, Shown
+from .dit import KV, Target
 from .geometry import ground_map
+from .layout import check_live, layout_of
 from .looks import LooksCache
-from .views import SOURCES_AGO, Sources, preview
+from .views import Sources, preview, sources_ago
 from .weights import SHIPPED, Networks, load_weights
 
 SCHEDULE = "f1k1f4s2f1s1f16k4f2k2f1k1_g1"
-RECALLED = 5  # 4 at s2, then the best at s1
-RECENT = 19
 FRAME = 128
-CACHED_GROUPS = 128  # of each session
 CONTROLS = ControlSchema(
     (
         ControlAxis("move", (("KeyW", 1.0), ("ArrowUp", 1.0), ("KeyS", -1.0), ("ArrowDown", -1.0))),
@@ -35,26 +36,6 @@ CONTROLS = ControlSchema(
         ControlAxis("turn", (("ArrowRight", 0.7), ("ArrowLeft", -0.7), ("KeyE", 0.7), ("KeyQ", -0.7)), "x", 0.02),
     )
 )
-
-
-class Group(NamedTuple):
-    """A context group: slots of the history that one patchify kernel takes together."""
-
-    kind: str
-    slots: tuple[int, ...]
-
-
-def groups() -> list[Group]:
-    """The context's groups in the order of the schedule; slots as `History` has them."""
-    first = 1 + RECALLED
-    return [
-        Group("start", (0,)),
-        *(Group("s2", (slot,)) for slot in range(2, 1 + RECALLED)),
-        Group("s1", (1,)),  # recalled slots come best first
-        *(Group("k4", tuple(range(first + start, first + start + 4))) for start in (0, 4, 8, 12)),
-        Group("k2", (first + 16, first + 17)),
-        Group("k1", (first + 18,)),
-    ]
 
 
 @dataclass(slots=True)
@@ -67,7 +48,7 @@ class RoomsState:
     last_pose: Tensor = field(default_factory=lambda: torch.zeros(3))
     last_control: Tensor = field(default_factory=lambda: torch.zeros(3))
     sections: int = 0
-    cache: dict[tuple[str, tuple[int, ...]], KV] = field(default_factory=dict)
+    cache: Cache = field(default_factory=dict)
 
 
 class Preparation(NamedTuple):
@@ -101,8 +82,25 @@ class Rooms:
     """WorldModel of the rooms; `load` makes one from a folder of weights."""
 
     def __init__(
-        self, networks: Networks, starts: Tensor, *, steps: int = 2, dtype: torch.dtype = torch.float32
+        self,
+        networks: Networks,
+        starts: Tensor,
+        *,
+        steps: int = 2,
+        dtype: torch.dtype = torch.float32,
+        schedule: str = SCHEDULE,
+        codebook: Codebook | None = None,
     ) -> None:
+        """Kernels of `schedule` that the weights lack are added to them; `codebook` is what a +D schedule needs.
+
+        Raises ScheduleError, LayoutError for a schedule that play cannot follow, and CodebookError.
+        """
+        parsed = Schedule.parse(schedule)
+        check_live(parsed)
+        if parsed.is_discrete != (codebook is not None):
+            raise CodebookError(
+                f"expected a codebook with a schedule that ends in +D and with no other, got {schedule}"
+            )
         self.device, self.dtype = starts.device, dtype
         for network in networks:
             network.eval()
@@ -111,12 +109,15 @@ class Rooms:
             for network in (networks.vae, networks.depth)
         )
         self.dit, self.reach, self.starts = networks.dit.to(dtype), networks.reach.float(), starts
-        self.camera = self.dit.config.camera
-        self._looks = LooksCache(self.vae, self.depth, dtype, self.device)
+        self.camera, self.codebook = self.dit.config.camera, codebook
+        self.looks = LooksCache(self.vae, self.depth, dtype, self.device)
         self.sigmas = flow_sigmas(steps)
-        self.groups = groups()
         size, channels = self.dit.config.latent_size, self.dit.config.latent_channels
-        tokens = sum(len(self.dit.pixels(group.kind).cos) for group in self.groups)
+        self.layout = layout_of(parsed, size=size)
+        self.dit.add_kernels(self.layout.kernels)
+        self.contexts = Contexts(self.dit, dtype=dtype, device=self.device)
+        self._ago = sources_ago(self.layout.recent)
+        tokens = sum(len(self.dit.pixels(group.kind).cos) for group in self.layout.groups)
         self.spec = ModelSpec(
             name="rooms",
             frame_shape=(FRAME, FRAME),
@@ -124,10 +125,10 @@ class Rooms:
             latent_shape=(channels, size, size),
             section_latents=1,
             frames_per_latent=1,
-            schedule=SCHEDULE,
+            schedule=schedule,
             context_tokens=tokens,
-            num_recalled=RECALLED,
-            num_recent=RECENT,
+            num_recalled=self.layout.recalled,
+            num_recent=self.layout.recent,
             num_steps=steps,
             feature_size=channels * 16,
             controls=CONTROLS,
@@ -161,18 +162,39 @@ class Rooms:
     def begin(
         self, states: Sequence[RoomsState], controls: Sequence[np.ndarray], histories: Sequence[History]
     ) -> list[RoomsJob]:
-        self._encode_missing(states, histories)
-        prepared = self.prepare(states, controls, histories)
+        seen = histories if self.codebook is None else [discrete(history, self.codebook) for history in histories]
+        shown = [Shown(self.layout.groups, *row) for row in zip(seen, (s.cache for s in states), strict=True)]
+        jobs = self.start(states, self.prepare(states, controls, seen), shown)
+        for job, history in zip(jobs, histories, strict=True):
+            if not job.prepared.control.any():  # nothing moves in this world but the camera: the next frame is this one
+                job.noisy, job.sigmas = _tensor(history.latents[-1:]).to(self.device), [0.0]
+        return jobs
+
+    @torch.inference_mode()
+    def start(self, states: Sequence[RoomsState], prepared: Preparation, shown: Sequence[Shown]) -> list[RoomsJob]:
+        """Jobs for the next frames of `states`, of which all that `prepared` says is known."""
+        self.contexts.encode_missing(shown)
         parts = [Preparation(*part) for part in zip(*(x.split(1) for x in prepared), strict=True)]
-        return [self._begin(*job) for job in zip(states, histories, parts, strict=True)]
+        jobs = []
+        for state, part, own in zip(states, parts, shown, strict=True):
+            context, bias = self.contexts.pack(own, pose=part.pose[0].cpu(), now=state.sections + 1)
+            noise = torch.Generator().manual_seed((state.seed * 1_000_003 + state.sections + 1) % 2**63)
+            noisy = torch.randn(part.base.shape, generator=noise).to(self.device)
+            jobs.append(RoomsJob(state, part, context, bias, noisy, self.sigmas))
+        return jobs
 
     @torch.inference_mode()
     def advance(self, jobs: Sequence[RoomsJob]) -> None:
         jobs = [job for job in jobs if job.steps_left]
         if not jobs:
             return
+        for job, latent in zip(jobs, self.stepped(jobs, self.denoised(jobs)).split(1), strict=True):
+            job.noisy = latent
+            job.step += 1
+
+    def denoised(self, jobs: Sequence[RoomsJob]) -> Tensor:
+        """What the transformer takes the frames of `jobs`, which have steps left, to be: (B, C, h, w) float32."""
         sigma = torch.tensor([job.sigmas[job.step] for job in jobs], device=self.device)
-        after = torch.tensor([job.sigmas[job.step + 1] for job in jobs], device=self.device)
         noisy = _join([job.noisy for job in jobs])
         control, base, recalled, shares = (
             _join([getattr(job.prepared, name) for job in jobs]).to(self.dtype)
@@ -180,10 +202,12 @@ class Rooms:
         )
         target = Target(noisy.to(self.dtype), sigma, control, base, recalled, shares)
         context = KV(*(_join(list(part), 1) for part in zip(*(job.context for job in jobs), strict=True)))
-        denoised = self.dit(target, context, _join([job.bias for job in jobs]).to(self.dtype)).float()
-        for job, latent in zip(jobs, euler_step(noisy, denoised, sigma, after).split(1), strict=True):
-            job.noisy = latent
-            job.step += 1
+        return self.dit(target, context, _join([job.bias for job in jobs]).to(self.dtype)).float()  # type: ignore[no-any-return]
+
+    def stepped(self, jobs: Sequence[RoomsJob], denoised: Tensor) -> Tensor:
+        """The frames of `jobs` one step further towards `denoised`, both (B, C, h, w)."""
+        sigma, after = (torch.tensor([j.sigmas[j.step + i] for j in jobs], device=self.device) for i in (0, 1))
+        return euler_step(_join([job.noisy for job in jobs]), denoised, sigma, after)
 
     @torch.inference_mode()
     def finish(self, jobs: Sequence[RoomsJob]) -> list[Section]:
@@ -213,24 +237,35 @@ class Rooms:
         `moved` (B, 2) is the displacement in steps, ahead and to the right, for those who know it.
         """
         control = torch.from_numpy(np.stack([rows[-1] for rows in controls]).astype(np.float32)).to(self.device)
-        slots = [1 + RECALLED + RECENT - ago for ago in SOURCES_AGO] + list(range(1, 1 + RECALLED))
+        first, last = self.layout.starts, self.layout.slots
+        slots = [last - ago for ago in self._ago] + list(range(first, self.layout.first_recent))
+        views = self.views(histories, slots)
+        if moved is None:
+            moved = self._reached(states, control, views=views)
+        pose = torch.stack([state.pose for state in states]).to(self.device)
+        pose = move(self.camera, pose, torch.cat([moved, control[:, 2:]], 1))
+        return self.preview_of(views, control=control, pose=pose)
+
+    def views(self, histories: Sequence[History], slots: Sequence[int]) -> Sources:
+        """What `slots` of each history show, at their poses in the world."""
         poses, valid = (
             torch.from_numpy(np.stack([getattr(history, name)[slots] for history in histories])).to(self.device)
             for name in ("poses", "valid")
         )
-        looks = self._looks.of([latent for history in histories for latent in history.latents[slots]])
+        looks = self.looks.of([latent for history in histories for latent in history.latents[slots]])
         images, depths = (part.unflatten(0, valid.shape) for part in looks)
-        if moved is None:
-            moved = self._reached(states, control, views=(poses, depths, valid))
-        pose = torch.stack([state.pose for state in states]).to(self.device)
-        pose, edge = move(self.camera, pose, torch.cat([moved, control[:, 2:]], 1)), self.camera.edge
-        images = images.float().div(127.5).sub(1)
-        shown = preview(self.vae, Sources(relative(poses, pose[:, None]), images, depths, valid), edge=edge)
+        return Sources(poses, images, depths, valid)
+
+    def preview_of(self, views: Sources, *, control: Tensor, pose: Tensor) -> Preparation:
+        """What `views` show from `pose` (B, 3), to which `control` (B, A) leads; the first is what it goes on from."""
+        images = views.images.float().div(127.5).sub(1)
+        sources = views._replace(poses=relative(views.poses, pose[:, None]), images=images)
+        shown = preview(self.vae, sources, edge=self.camera.edge)
         return Preparation(control, pose, shown.base.float(), shown.recalled.float(), shown.shares)
 
-    def _reached(self, states: Sequence[RoomsState], control: Tensor, *, views: tuple[Tensor, ...]) -> Tensor:
-        """How far `control` (B, A) leads, among what the earlier views (poses, depths, valid) show to stand around."""
-        poses, depths, valid = views
+    def _reached(self, states: Sequence[RoomsState], control: Tensor, *, views: Sources) -> Tensor:
+        """How far `control` (B, A) leads, among what the earlier views show to stand around."""
+        poses, _, depths, valid = views
         pose = torch.stack([state.pose for state in states]).to(self.device)
         standing = move(self.camera, pose, control * control.new_tensor([0.0, 0.0, 1.0]))
         around = relative(poses, standing[:, None])
@@ -243,7 +278,7 @@ class Rooms:
     @torch.inference_mode()
     def decode(self, states: Sequence[RoomsState], sections: Sequence[Section]) -> list[np.ndarray]:  # noqa: ARG002 - no overlap
         latents = np.concatenate([section.latents for section in sections])
-        frames = self._looks.of(list(latents)).images.permute(0, 2, 3, 1).cpu().numpy()
+        frames = self.looks.of(list(latents)).images.permute(0, 2, 3, 1).cpu().numpy()
         ends = np.cumsum([len(section.latents) for section in sections])[:-1]
         return [np.ascontiguousarray(part) for part in np.split(frames, ends)]
 
@@ -264,83 +299,36 @@ class Rooms:
     def _channels_last(self, x: Tensor) -> Tensor:
         return x.to(self.dtype).contiguous(memory_format=torch.channels_last)
 
-    def _encode_missing(self, states: Sequence[RoomsState], histories: Sequence[History]) -> None:
-        """Compute the features of all groups that no earlier section of their session has computed."""
-        missing: dict[tuple[int, tuple[str, tuple[int, ...]]], np.ndarray] = {}
-        for i, (state, history) in enumerate(zip(states, histories, strict=True)):
-            for group in self.groups:
-                key, slots = _key(group, history), list(group.slots)
-                if key in state.cache:
-                    state.cache[key] = state.cache.pop(key)  # the one not used for longest stands first
-                elif history.valid[slots].all():
-                    missing[i, key] = history.latents[slots]
-        if not missing:
-            return
-        tokens: list[Tensor] = []
-        phases: list[Phases] = []
-        owners: list[Tensor] = []
-        for (_, (kind, _)), latents in missing.items():
-            tokens.append(self.dit.context_tokens(kind, _tensor(latents).to(self.device, self.dtype)[None]))
-            phases.append(self.dit.pixels(kind))
-            owners.append(torch.full((tokens[-1].shape[1],), len(owners), device=self.device))
-        owner = torch.cat(owners)
-        bias = torch.zeros(len(owner), len(owner), dtype=self.dtype, device=self.device)
-        bias = bias.masked_fill(owner[:, None] != owner, -torch.inf)
-        pixels = Phases(*(torch.cat(part) for part in zip(*phases, strict=True)))
-        features = self.dit.context_kv(torch.cat(tokens, 1), pixels, bias)
-        lengths = [len(part) for part in owners]
-        for (i, key), keys, values in zip(
-            missing, features.keys.split(lengths, 2), features.values.split(lengths, 2), strict=True
-        ):
-            cache = states[i].cache
-            cache[key] = KV(keys, values)
-            while len(cache) > CACHED_GROUPS:
-                del cache[next(iter(cache))]
 
-    def _begin(self, state: RoomsState, history: History, prepared: Preparation) -> RoomsJob:
-        context, mask = self._pack(state, history, prepared.pose[0].cpu())
-        tokens = len(self.dit.pixels("k1").cos)
-        usable = torch.cat([mask, torch.ones(tokens, dtype=torch.bool)]).to(self.device)
-        bias = torch.zeros(usable.shape, device=self.device).masked_fill(~usable, -torch.inf)[None, None, None]
-        noise = torch.Generator().manual_seed((state.seed * 1_000_003 + state.sections + 1) % 2**63)
-        noisy, sigmas = torch.randn(prepared.base.shape, generator=noise).to(self.device), self.sigmas
-        if not prepared.control.any():  # nothing moves in this world but the camera: the next frame is this one
-            noisy, sigmas = _tensor(history.latents[-1:]).to(self.device), [0.0]
-        return RoomsJob(state, prepared, context, bias, noisy, sigmas)
+def load(
+    folder: Path = SHIPPED,
+    *,
+    device: str = "cpu",
+    steps: int = 2,
+    schedule: str = SCHEDULE,
+    codebook: Path | None = None,
+) -> Rooms:
+    """The shipped model, or one from another `folder` of weights, as quick as `device` allows.
 
-    def _pack(self, state: RoomsState, history: History, pose: Tensor) -> tuple[KV, Tensor]:
-        """The context with the phases seen from `pose` (3,), (depth, 1, m, H, d), and which tokens count, (m,)."""
-        poses, indices = torch.from_numpy(history.poses), torch.from_numpy(history.indices)
-        now = state.sections + 1
-        features, phases, usable = [], [], []
-        for group in self.groups:
-            slots, key = list(group.slots), _key(group, history)
-            known = bool(history.valid[slots].all())
-            tokens = len(self.dit.pixels(group.kind).cos)
-            features.append(state.cache[key] if known else self._no_features(tokens))
-            seen_from, age = relative(poses[slots], pose), (now - indices[slots]).float()
-            phases.append(self.dit.group_phases(group.kind, seen_from[None], age[None]))
-            usable.append(torch.full((tokens,), known))
-        kv = KV(*(torch.cat(part, 2) for part in zip(*features, strict=True)))
-        return self.dit.rotate_context(
-            kv, Phases(*(torch.cat(part, 1) for part in zip(*phases, strict=True)))
-        ), torch.cat(usable)
-
-    def _no_features(self, tokens: int) -> KV:
-        shape = (self.dit.config.depth, 1, tokens, self.dit.config.width)
-        return KV(*(torch.zeros(shape, dtype=self.dtype, device=self.device) for _ in range(2)))
-
-
-def load(folder: Path = SHIPPED, *, device: str = "cpu", steps: int = 2) -> Rooms:
-    """The shipped model, or one from another `folder` of weights, as quick as `device` allows."""
+    A schedule with +D takes `codebook`, or the one that lies with the weights; raises CodebookError without.
+    """
     networks, starts = load_weights(folder, device=device)
-    return Rooms(networks, starts, steps=steps, dtype=fast_dtype(device))
+    book = None
+    if Schedule.parse(schedule).is_discrete:
+        path = codebook or folder / CODEBOOK
+        if not path.exists():
+            raise CodebookError(f"expected the codebook that the weights were trained with in {path}, for {schedule}")
+        book = load_codebook(path, channels=networks.dit.config.latent_channels)
+    return Rooms(networks, starts, steps=steps, dtype=fast_dtype(device), schedule=schedule, codebook=book)
 
 
-def create() -> Rooms:
-    """The entry point `rooms`: the shipped model on all cores but one, which encoding and sockets need."""
+def create(*, weights: str = "", schedule: str = SCHEDULE) -> Rooms:
+    """The entry point `rooms`: the shipped model on all cores but one, which encoding and sockets need.
+
+    As settings it takes another folder of `weights`, and a `schedule`.
+    """
     torch.set_num_threads(max(1, (os.cpu_count() or 2) - 1))
-    return load()
+    return load(Path(weights) if weights else SHIPPED, schedule=schedule)
 
 
 def fast_dtype(device: str) -> torch.dtype:
@@ -350,8 +338,11 @@ def fast_dtype(device: str) -> torch.dtype:
     return torch.bfloat16 if torch.ops.mkldnn._is_mkldnn_bf16_supported() else torch.float32
 
 
-def _key(group: Group, history: History) -> tuple[str, tuple[int, ...]]:
-    return group.kind, tuple(int(i) for i in history.indices[list(group.slots)])
+def discrete(history: History, codebook: Codebook) -> History:
+    """A history whose valid latents are made of the codebook's entries (+D)."""
+    latents, valid = _tensor(history.latents).movedim(0, 1)[None], torch.from_numpy(history.valid)[None]
+    entries = discretize(latents, codebook, valid=valid)[0].movedim(1, 0)
+    return replace(history, latents=entries.half().numpy())
 
 
 def _join(parts: list[Tensor], dim: int = 0) -> Tensor:

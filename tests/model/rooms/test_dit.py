@@ -43,6 +43,32 @@ def test_kernels_start_as_average_pooling(kind: str) -> None:
     )
 
 
+def test_missing_kernels_are_tiled_from_the_base_as_it_is_now() -> None:
+    dit = DiT(DIT)
+    torch.nn.init.normal_(dit.patchify["k1"].weight)
+    kernels = {"k1": (1, 2, 2), "k8": (8, 16, 16), "k1h4w8": (1, 4, 8), "tail_k4": (4, 8, 8)}
+    assert dit.add_kernels(kernels) == ["k8", "k1h4w8"]
+    assert dit.add_kernels(kernels) == []
+    for kind in ("k8", "k1h4w8"):
+        t, h, w = kernels[kind]
+        latents = torch.randn(2, t, 16, 16, 16)
+        pooled = F.avg_pool3d(latents.movedim(2, 1), (t, h // 2, w // 2)).movedim(1, 2)
+        expected = dit.patchify["k1"](
+            pooled.unflatten(3, (-1, 2)).unflatten(5, (-1, 2)).permute(0, 3, 5, 1, 2, 4, 6).flatten(3).flatten(1, 2)
+        )
+        torch.testing.assert_close(dit.context_tokens(kind, latents), expected, atol=1e-5, rtol=1e-4)
+        assert len(dit.pixels(kind).cos) == dit.context_tokens(kind, latents).shape[1]
+
+
+def test_a_tail_is_one_token_of_its_mean() -> None:
+    dit = DiT(DIT)
+    dit.add_kernels({"tail_k4": (4, 8, 8)})
+    latents = torch.randn(3, 7, 16, 16, 16)
+    even = latents.mean((1, 3, 4), keepdim=True).expand(-1, 4, -1, 16, 16)
+    torch.testing.assert_close(dit.context_tokens("tail_k4", latents), dit.context_tokens("k4", even)[:, :1])
+    assert dit.pixels("tail_k4").cos.shape == (1, dit.pixels("k4").cos.shape[1])
+
+
 def test_phases_make_attention_depend_on_relative_directions_only() -> None:
     """Turning all cameras by the same angle leaves every dot product as it was."""
     pixels = ray_phases(Camera(), 16, (1, 2, 2))

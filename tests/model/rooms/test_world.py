@@ -1,15 +1,39 @@
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from model.drift.discretize import Codebook, CodebookError, discretize, save_codebook
 from model.evaluation.rollout import Record, history_at, rollout, sample
+from model.packing.schedule import ScheduleError
+from model.rooms.context import CACHED_GROUPS
+from model.rooms.depth import Depth
 from model.rooms.dit import Target
-from model.rooms.world import CACHED_GROUPS, RECALLED, Rooms, RoomsState, groups
+from model.rooms.layout import Group, LayoutError
+from model.rooms.weights import save_weights
+from model.rooms.world import SCHEDULE, Rooms, RoomsState, discrete, load
 from model.training.dit import RECENT, TEACHING, Batch, Teachers, predict, previews
 from model.world_model import Section
 from tests.model.rooms.small import networks, rooms
+
+RECALLED = 5
+SHIPPED_GROUPS = (  # as they stood in the code before schedules could be chosen
+    Group("start", (0,)),
+    *(Group("s2", (slot,)) for slot in (2, 3, 4, 5)),
+    Group("s1", (1,)),
+    *(Group("k4", tuple(range(first, first + 4))) for first in (6, 10, 14, 18)),
+    Group("k2", (22, 23)),
+    Group("k1", (24,)),
+)
+SMALL_SCHEDULES = (
+    "f3k1_g1",
+    "f1k1f16k4f2k2f1k1_g1",
+    "td_f1k1h16w16f1k1h8w16f1k1h8w8f1k1h4w8f1k1h4w4f1k1h2w4f1k1_g1",
+    "td_f2k1h16w16f2k1h8w8f2k1h4w4f1k1_g1",
+    "td_f8k8f4k4f2k2f1k1_g1",
+)
 
 
 def record(frames: int = 40, seed: int = 0) -> Record:
@@ -31,7 +55,61 @@ def step(model: Rooms, record: Record, now: int, recalled: Sequence[int] = (), s
 def test_spec_counts_the_tokens_of_its_schedule() -> None:
     model = rooms()
     assert model.spec.context_tokens == 64 + 4 * 16 + 64 + 4 * 4 + 16 + 64
-    assert [slot for group in groups() for slot in group.slots] == [0, 2, 3, 4, 5, 1, *range(6, 25)]
+    assert model.layout.groups == SHIPPED_GROUPS
+    assert (model.spec.num_recalled, model.spec.num_recent) == (RECALLED, 19)
+
+
+def other(schedule: str, *, codebook: Codebook | None = None) -> Rooms:
+    return Rooms(networks(), torch.randn(3, 16, 16, 16), schedule=schedule, codebook=codebook)
+
+
+@pytest.mark.parametrize("schedule", SMALL_SCHEDULES)
+def test_other_schedules_play_and_see_no_more_than_they_show(schedule: str) -> None:
+    model, one, hidden = other(schedule), record(), record(seed=1)
+    first = 30 - model.spec.num_recent
+    for part, noise in ((one.latents, hidden.latents), (one.poses, hidden.poses)):
+        shown, unseen = part[first:30].copy(), noise[first - 1 : first]
+        made = step(model, one, 30)
+        part[1:first] = unseen
+        assert np.array_equal(step(model, one, 30).latents, made.latents)
+        part[first:30] = shown * 0.5
+        assert not np.array_equal(step(model, one, 30).latents, made.latents)
+
+
+def test_play_refuses_schedules_that_it_cannot_follow() -> None:
+    for name in ("f3k1_g2", "ta_f3k1_g1", "f3k1_g1_x_f1k1", "f1k1_x_g1_f3k1_td", "f1k1f2k2f16k4f2k2f1k1_g1"):
+        with pytest.raises(LayoutError, match="vanilla schedule"):
+            other(name)
+    with pytest.raises(LayoutError, match="divide latents of 16 x 16.*f1k16"):
+        other("f1k16f1k1_g1")
+    with pytest.raises(ScheduleError):
+        other("f3q1_g1")
+
+
+def test_a_discrete_schedule_shows_entries_of_its_codebook() -> None:
+    codebook = Codebook(torch.randn(4, 16))
+    model, one = other(SCHEDULE + "+D", codebook=codebook), record()
+    history = discrete(history_at(model.spec, one, 10, ()), codebook)
+    pixels = torch.from_numpy(history.latents).float().movedim(1, -1)
+    nearest = torch.cdist(pixels.flatten(0, 2), codebook.entries).min(1).values.view(25, -1).amax(1)
+    assert (nearest[history.valid] < 1e-2).all()
+    assert not history.latents[~history.valid].any()
+    made = step(model, one, 30)
+    pixels = torch.from_numpy(one.latents.astype(np.float32)).movedim(0, 1)[None]
+    one.latents = discretize(pixels, codebook)[0].movedim(1, 0).numpy().astype(np.float16)
+    assert np.array_equal(step(other(SCHEDULE), one, 30).latents, made.latents)
+    assert made.latents.std() > 0
+
+
+def test_a_discrete_schedule_takes_the_codebook_of_the_weights(tmp_path: Path) -> None:
+    save_weights(tmp_path, networks()._replace(depth=Depth()), torch.randn(2, 16, 16, 16))
+    with pytest.raises(CodebookError, match="codebook.safetensors"):
+        load(tmp_path, schedule=SCHEDULE + "+D")
+    save_codebook(Codebook(torch.randn(4, 16)), tmp_path / "codebook.safetensors")
+    loaded = load(tmp_path, schedule=SCHEDULE + "+D")
+    assert loaded.codebook is not None and loaded.codebook.entries.shape == (4, 16)
+    with pytest.raises(CodebookError, match="no other"):
+        other(SCHEDULE, codebook=loaded.codebook)
 
 
 def test_same_seed_gives_the_same_bits() -> None:
