@@ -7,7 +7,9 @@ from itertools import chain
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
+import torch
 
+from ..drift.discretize import CODEBOOK, Codebook, CodebookError, discretize
 from ..drift.orders import (
     EMPTY,
     Clip,
@@ -55,6 +57,13 @@ class PlannedModel(WorldModel, Protocol):
         """Start one sampling; its job finishes as one section of len(aim.sampling.target) latents."""
 
 
+@runtime_checkable
+class DiscreteModel(PlannedModel, Protocol):
+    """A PlannedModel whose weights may have been trained with a codebook, for schedules that end in +D."""
+
+    codebook: Codebook | None
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Stage:
     """What a planned clip is made from."""
@@ -71,8 +80,9 @@ class PlannedMaker:
     """Implements `Maker` over a plan of `model/drift/orders`."""
 
     def __init__(self, stage: Stage, made: LatentFile) -> None:
-        """Raises OrderError or ScheduleError for a plan that model, schedule or clip do not allow."""
+        """Raises OrderError, ScheduleError or CodebookError for a plan that model, schedule or clip do not allow."""
         self._stage, self._made = stage, made
+        self._codebook = codebook_of(stage.model, schedule_of(stage))
         self.order: list[Sections] = [self._sections(sampling.target) for sampling in plan(stage)]
         self._rank = {section: rank for rank, section in enumerate(chain.from_iterable(self.order))}
         self._end = len(stage.before) + len(self._rank) * stage.model.spec.section_latents
@@ -106,7 +116,11 @@ class PlannedMaker:
         return Aim(sampling, self._read, np.concatenate(controls), prompts)
 
     def _read(self, indices: Sequence[int]) -> np.ndarray:
-        return np.stack([self._latent(index) for index in indices])
+        latents = np.stack([self._latent(index) for index in indices])
+        if self._codebook is None:
+            return latents
+        rows = torch.from_numpy(latents.astype(np.float32)).movedim(0, 1)[None]
+        return discretize(rows, self._codebook)[0].movedim(1, 0).half().numpy()
 
     def _latent(self, index: int) -> np.ndarray:
         stage, spec = self._stage, self._stage.model.spec
@@ -123,8 +137,7 @@ class PlannedMaker:
 
 def plan(stage: Stage) -> Iterator[Sampling]:
     """The samplings of a clip; raises OrderError or ScheduleError before the first."""
-    request, spec = stage.request, stage.model.spec
-    schedule = Schedule.parse(request.schedule or stage.model.schedules[request.order])
+    request, spec, schedule = stage.request, stage.model.spec, schedule_of(stage)
     if schedule.target != spec.section_latents:
         raise OrderError(f"expected a schedule with sections of {spec.section_latents} latents, got {schedule}")
     clip = Clip(num_sections(request, spec), given=len(stage.before), ends=len(stage.after))
@@ -133,8 +146,29 @@ def plan(stage: Stage) -> Iterator[Sampling]:
     return {"vanilla": forward, "endpoint": endpoint, "inverted": inverted}[request.order](schedule, clip)
 
 
+def schedule_of(stage: Stage) -> Schedule:
+    """What is asked for, or the order's own; raises ScheduleError."""
+    return Schedule.parse(stage.request.schedule or stage.model.schedules[stage.request.order])
+
+
+def codebook_of(model: WorldModel, schedule: Schedule) -> Codebook | None:
+    """What discretizes the history of a +D schedule, None for others; raises CodebookError if the weights have none."""
+    if not schedule.is_discrete:
+        return None
+    codebook = model.codebook if isinstance(model, DiscreteModel) else None
+    if codebook is None:
+        raise CodebookError(
+            f"expected weights that were trained with a codebook ({CODEBOOK} beside them) for the +D of {schedule}, "
+            f"got those of {model.spec.name} without one"
+        )
+    return codebook
+
+
 def check_order(request: ClipRequest, model: WorldModel) -> None:
-    """Raise OrderError for an order that `model` cannot follow, or one that cannot reach the given end."""
+    """Raise OrderError for an order that `model` cannot follow, or one that cannot reach the given end.
+
+    CodebookError for +D with weights that have no codebook, ScheduleError for a schedule that is none.
+    """
     name = model.spec.name
     orders = tuple(model.schedules) if isinstance(model, PlannedModel) else ("vanilla",)
     if request.order not in orders:
@@ -146,7 +180,9 @@ def check_order(request: ClipRequest, model: WorldModel) -> None:
             f"expected one of the orders {', '.join(REACHING)} to arrive at an end frame ({there}), "
             f"got {request.order}, which makes the past before the future"
         )
-    if request.schedule and not isinstance(model, PlannedModel) and request.schedule != model.spec.schedule:
+    if isinstance(model, PlannedModel):
+        codebook_of(model, Schedule.parse(request.schedule or model.schedules[request.order]))
+    elif request.schedule and request.schedule != model.spec.schedule:
         raise OrderError(f"expected the schedule {model.spec.schedule}, which {name} has, got {request.schedule}")
 
 

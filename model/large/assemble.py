@@ -14,6 +14,8 @@ from ..checkpoints.fill import EXACT
 from ..checkpoints.load import FAMILIES, Family, fill_all, find
 from ..checkpoints.lora import Change, merge_lora, read_lora
 from ..checkpoints.places import Found
+from ..clips.planned import DiscreteModel
+from ..drift.discretize import CODEBOOK, load_codebook
 from ..lora.files import fuse_lora
 from ..placement.anatomy import Work
 from ..placement.cards import Card, card_here
@@ -43,7 +45,7 @@ def assemble(model: str, settings: Settings, *, card: Card | None = None) -> Any
     changes = _changes(modules["transformer"], settings)
     card = card or (None if settings.device == "cpu" else card_here())
     plan = _plan(model, modules, settings, card) if card else None
-    settings = structs.replace(settings, batch=plan.batch if plan else settings.batch or BATCHES[0])
+    settings = _settled(settings, plan)
     device = torch.device(settings.device or ("cuda" if plan else "cpu"))
     if device.type == "cuda" and plan is None:
         raise SettingsError("expected device=cpu or nothing, since there is no CUDA device here, got device=cuda")
@@ -53,6 +55,13 @@ def assemble(model: str, settings: Settings, *, card: Card | None = None) -> Any
     world = PLAYERS[model](family.assemble(modules, found, device=device), found, settings)
     _finish(world, modules, settings, plan, device)
     return world
+
+
+def _settled(settings: Settings, plan: Plan | None) -> Settings:
+    """With what follows from the plan, where they say nothing."""
+    aside = "yes" if plan and plan.can_decode_aside else "no"
+    batch = plan.batch if plan else settings.batch or BATCHES[0]
+    return structs.replace(settings, batch=batch, aside=settings.aside or aside)
 
 
 def work_of(model: str, settings: Settings, *, batch: int) -> Work:
@@ -100,6 +109,8 @@ def _finish(
     for path, _ in settings.loras:
         if path.is_dir():
             fuse_lora(path, network.denoiser, learned={"packer": network.packer})
+            if (path / CODEBOOK).exists() and isinstance(world, DiscreteModel):
+                world.codebook = load_codebook(path / CODEBOOK, channels=world.spec.latent_shape[0])
     if settings.attention:
         _attend(modules["transformer"], settings.attention)
     if plan:

@@ -8,6 +8,7 @@ import numpy as np
 
 from model.clips.planned import Aim
 from model.clips.request import Order
+from model.drift.discretize import Codebook
 from model.drift.orders import EMPTY
 from model.world_model import ControlAxis, ControlSchema, History, ModelSpec, Section
 
@@ -40,6 +41,7 @@ class PlannedTiny:
             "inverted": "f1k1_x_g3_f1k1f2k2",
         }
     )
+    codebook: Codebook | None = None
     aims: list[Aim] = field(default_factory=list)  # of all samplings so far, for tests to look at
 
     @property

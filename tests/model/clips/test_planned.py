@@ -4,11 +4,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from model.clips.latents import LatentFile
 from model.clips.planned import PlannedMaker, PlannedModel, Stage, check_order, plan
 from model.clips.request import ClipRequest, Given, Order
 from model.clips.timeline import Timeline
+from model.drift.discretize import Codebook, CodebookError
 from model.drift.orders import EMPTY, OrderError
 from model.packing.schedule import ScheduleError
 
@@ -134,3 +136,25 @@ def test_times_of_prompts_are_section_middles(tmp_path: Path) -> None:
     request = ClipRequest(seconds=1.5, prompt="own", timeline="[700ms-1s: late] [1.3s: too late]")
     made(tmp_path / "latents", stage(model, request))
     assert [aim.prompts for aim in model.aims] == [("own",), ("late",), ("own",)]
+
+
+def test_a_discrete_schedule_shows_entries_of_the_weights_codebook(tmp_path: Path) -> None:
+    entries = torch.tensor([[0.25, 0.25], [0.75, 0.75]])
+    model = PlannedTiny(codebook=Codebook(entries))
+    request = ClipRequest(seconds=SECONDS, schedule="f1k1f2k2f1k1_g3+D", timeline="[0s: turn=1]")
+    file = made(tmp_path / "latents", stage(model, request))
+    for aim in model.aims[1:]:
+        for view in aim.sampling.context:
+            seen = aim.latents(view.sources)
+            assert set(np.unique(seen)) <= {0.0, 0.25, 0.75}
+            assert all(not seen[i].any() for i, source in enumerate(view.sources) if source == EMPTY)
+    assert not np.isin(file.read(0).latents, (0.25, 0.75)).any()
+
+
+def test_a_discrete_schedule_without_a_codebook_is_refused(tmp_path: Path) -> None:
+    request = ClipRequest(schedule="f1k1f2k2f1k1_g3+D")
+    with pytest.raises(CodebookError, match=r"codebook\.safetensors.*\+D"):
+        check_order(request, PlannedTiny())
+    with LatentFile(tmp_path / "latents", shape=(SECTION, *SHAPE)) as file, pytest.raises(CodebookError):
+        PlannedMaker(stage(PlannedTiny(), request), file)
+    check_order(request, PlannedTiny(codebook=Codebook(torch.zeros(1, 2))))
