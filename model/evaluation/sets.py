@@ -164,9 +164,9 @@ def _save(video: Video, path: Path, name: str) -> None:
 
 
 def _explore(env: "RoomsEnv", rng: np.random.Generator, _number: int) -> Iterable[np.ndarray]:
-    from ..training.explore import explore_rooms
+    from ..training.explore import explore
 
-    return explore_rooms(env, rng)
+    return explore(env, rng)
 
 
 def _unnumbered(plan: partial[Iterable[np.ndarray]]) -> Plan:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import gymnasium
 import numpy as np
@@ -11,12 +11,25 @@ Control = np.ndarray  # (A,) float32 in [-1, 1]
 Policy = Iterator[Control]
 
 
-def policy_for(env: gymnasium.Env[Any, Any], rng: np.random.Generator) -> Policy:
-    """The best explorer there is for `env`: floor plans are walked, other action spaces are sampled."""
-    from .rooms_env import RoomsEnv
+@runtime_checkable
+class Walkable(Protocol):
+    """A world of places, moved through by `(move, strafe, turn)`."""
 
+    @property
+    def pose(self) -> np.ndarray:
+        """x, y in metres, heading in radians, counter-clockwise."""
+
+    def random_place(self, rng: np.random.Generator) -> np.ndarray:
+        """Somewhere to go (2,)."""
+
+    def way_to(self, goal: np.ndarray) -> list[np.ndarray]:
+        """Places (2,) to pass on the way to `goal`, which is not among them."""
+
+
+def policy_for(env: gymnasium.Env[Any, Any], rng: np.random.Generator) -> Policy:
+    """The best explorer there is for `env`: where one can walk one walks, other action spaces are sampled."""
     world = env.unwrapped
-    return explore_rooms(world, rng) if isinstance(world, RoomsEnv) else sticky_random(env.action_space, rng)
+    return explore(world, rng) if isinstance(world, Walkable) else sticky_random(env.action_space, rng)
 
 
 def sticky_random(space: gymnasium.Space[Any], rng: np.random.Generator) -> Policy:
@@ -41,8 +54,8 @@ def control_size(space: gymnasium.Space[Any]) -> int:
     raise ValueError(f"expected a Discrete or a one-dimensional Box action space, got {space}")
 
 
-def explore_rooms(env: Any, rng: np.random.Generator) -> Policy:
-    """Walks, spins, there-and-backs and free motion through a `RoomsEnv`, joined by smoothing."""
+def explore(env: Walkable, rng: np.random.Generator) -> Policy:
+    """Walks, spins, there-and-backs and free motion, joined by smoothing."""
     smooth = np.zeros(3)
     inertia = float(rng.uniform(0.3, 0.75))
     visited: list[np.ndarray] = [env.pose[:2]]
@@ -57,15 +70,12 @@ def explore_rooms(env: Any, rng: np.random.Generator) -> Policy:
             yield np.where(np.abs(smooth) < 0.02, 0, smooth).astype(np.float32)
 
 
-def _walk(env: Any, rng: np.random.Generator, visited: list[np.ndarray]) -> Iterator[np.ndarray]:
-    """Through doors to a new place or, half of the time, to one already visited."""
-    if len(visited) > 1 and rng.random() < 0.5:
-        goal = visited[int(rng.integers(len(visited)))]
-    else:
-        room = list(env.cells.values())[int(rng.integers(len(env.cells)))]
-        goal = np.array([rng.uniform(room.min_x + 1, room.max_x - 1), -rng.uniform(room.min_z + 1, room.max_z - 1)])
+def _walk(env: Walkable, rng: np.random.Generator, visited: list[np.ndarray]) -> Iterator[np.ndarray]:
+    """To a new place or, half of the time, to one already visited."""
+    is_return = len(visited) > 1 and rng.random() < 0.5
+    goal = visited[int(rng.integers(len(visited)))] if is_return else env.random_place(rng)
     speed, strafe = float(rng.uniform(0.6, 1.0)), float(rng.normal(0, 0.15))
-    for waypoint in [*_route(env, goal), goal]:
+    for waypoint in [*env.way_to(goal), goal]:
         for _ in range(120):
             x, y, heading = env.pose
             offset = waypoint - (x, y)
@@ -80,7 +90,7 @@ def _walk(env: Any, rng: np.random.Generator, visited: list[np.ndarray]) -> Iter
     del visited[:-40]
 
 
-def _spin(env: Any, rng: np.random.Generator, _visited: list[np.ndarray]) -> Iterator[np.ndarray]:
+def _spin(env: Walkable, rng: np.random.Generator, _visited: list[np.ndarray]) -> Iterator[np.ndarray]:
     rate = float(rng.uniform(0.4, 1.0) * rng.choice((-1, 1)))
     turned, angle = 0.0, math.radians(float(rng.choice((90, 180, 360, 360, 400))))
     heading = env.pose[2]
@@ -92,7 +102,7 @@ def _spin(env: Any, rng: np.random.Generator, _visited: list[np.ndarray]) -> Ite
         heading = env.pose[2]
 
 
-def _there_and_back(env: Any, rng: np.random.Generator, _visited: list[np.ndarray]) -> Iterator[np.ndarray]:
+def _there_and_back(env: Walkable, rng: np.random.Generator, _visited: list[np.ndarray]) -> Iterator[np.ndarray]:
     """A short path and its mirror, or a walk, a half turn and the way back."""
     out = [
         control
@@ -112,13 +122,13 @@ def _there_and_back(env: Any, rng: np.random.Generator, _visited: list[np.ndarra
         yield from (control * (1, 1, -1) for control in reversed(out))
 
 
-def _look_around(_env: Any, rng: np.random.Generator, _visited: list[np.ndarray]) -> Iterator[np.ndarray]:
+def _look_around(_env: Walkable, rng: np.random.Generator, _visited: list[np.ndarray]) -> Iterator[np.ndarray]:
     rate, count = float(rng.uniform(0.3, 1.0) * rng.choice((-1, 1))), int(rng.integers(6, 18))
     for sign in (1, -1, -1, 1):
         yield from [np.array([0.0, 0.0, sign * rate])] * count
 
 
-def _wander(_env: Any, rng: np.random.Generator, _visited: list[np.ndarray]) -> Iterator[np.ndarray]:
+def _wander(_env: Walkable, rng: np.random.Generator, _visited: list[np.ndarray]) -> Iterator[np.ndarray]:
     """As a player at the keyboard: keys held for a while, the mouse in bursts."""
     for _ in range(int(rng.integers(2, 6))):
         keys = [
@@ -129,30 +139,8 @@ def _wander(_env: Any, rng: np.random.Generator, _visited: list[np.ndarray]) -> 
         yield from [np.array(keys, float)] * int(rng.integers(4, 20))
 
 
-def _stand(_env: Any, rng: np.random.Generator, _visited: list[np.ndarray]) -> Iterator[np.ndarray]:
+def _stand(_env: Walkable, rng: np.random.Generator, _visited: list[np.ndarray]) -> Iterator[np.ndarray]:
     yield from [np.zeros(3)] * int(rng.integers(3, 10))
-
-
-def _route(env: Any, goal: np.ndarray) -> list[np.ndarray]:
-    """Doors on the shortest way, in number of rooms, from where the agent stands to `goal`."""
-    start, end = _cell_at(env, env.pose[:2]), _cell_at(env, goal)
-    paths: dict[Any, list[np.ndarray]] = {start: []}
-    queue = [start]
-    for cell in queue:
-        for (a, b), door in env.doors.items():
-            if a == cell and b not in paths:
-                paths[b] = [*paths[a], door]
-                queue.append(b)
-    return paths.get(end, [])
-
-
-def _cell_at(env: Any, point: np.ndarray) -> Any:
-    def outside(room: Any) -> float:
-        dx = max(room.min_x - point[0], point[0] - room.max_x, 0)
-        dz = max(room.min_z + point[1], -point[1] - room.max_z, 0)
-        return float(dx + dz)
-
-    return min(env.cells, key=lambda cell: outside(env.cells[cell]))
 
 
 def _wrap(angle: float) -> float:

@@ -138,6 +138,28 @@ class RoomsEnv(MiniWorldEnv):  # type: ignore[misc]
         self.agent.pos = np.array([x, 0.0, -y])
         self.agent.dir = float(heading)
 
+    @property
+    def walls(self) -> np.ndarray:
+        """What ends a view: segments (n, 2, 2) in metres, of the poses' x and y."""
+        return self.wall_segs[:, :, [0, 2]] * (1, -1)  # type: ignore[no-any-return]
+
+    def random_place(self, rng: np.random.Generator) -> np.ndarray:
+        """Somewhere to go (2,), not close to a wall."""
+        room = list(self.cells.values())[int(rng.integers(len(self.cells)))]
+        return np.array([rng.uniform(room.min_x + 1, room.max_x - 1), -rng.uniform(room.min_z + 1, room.max_z - 1)])
+
+    def way_to(self, goal: np.ndarray) -> list[np.ndarray]:
+        """Doors on the shortest way, in number of rooms, from where the agent stands to `goal` (2,)."""
+        start, end = self._cell_at(self.pose[:2]), self._cell_at(goal)
+        paths: dict[tuple[int, int], list[np.ndarray]] = {start: []}
+        queue = [start]
+        for cell in queue:
+            for (a, b), door in self.doors.items():
+                if a == cell and b not in paths:
+                    paths[b] = [*paths[a], door]
+                    queue.append(b)
+        return paths.get(end, [])
+
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[np.ndarray, dict[str, Any]]:
@@ -163,6 +185,14 @@ class RoomsEnv(MiniWorldEnv):  # type: ignore[misc]
 
     def _info(self) -> dict[str, Any]:
         return {"pose": self.pose} | ({"depth": self.inverse_depth()} if self.has_depth else {})
+
+    def _cell_at(self, point: np.ndarray) -> tuple[int, int]:
+        def outside(room: TintedRoom) -> float:
+            dx = max(room.min_x - point[0], point[0] - room.max_x, 0)
+            dz = max(room.min_z + point[1], -point[1] - room.max_z, 0)
+            return float(dx + dz)
+
+        return min(self.cells, key=lambda cell: outside(self.cells[cell]))
 
     def _gen_world(self) -> None:
         rng = self.np_random

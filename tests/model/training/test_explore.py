@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from model.training.explore import explore_rooms
+from model.training.explore import explore
 from model.training.rooms_env import RoomsEnv
 
 
@@ -15,7 +15,7 @@ def test_exploring_moves_smoothly_turns_and_comes_back(env: RoomsEnv) -> None:
     for seed in range(5):
         env.reset(seed=seed)
         poses, controls = [env.pose], []
-        for control, _ in zip(explore_rooms(env, np.random.default_rng(seed)), range(240), strict=False):
+        for control, _ in zip(explore(env, np.random.default_rng(seed)), range(240), strict=False):
             env.step(control)
             poses.append(env.pose)
             controls.append(control)
@@ -38,6 +38,6 @@ def test_the_seed_fixes_the_walk(env: RoomsEnv) -> None:
     walks = []
     for _ in range(2):
         env.reset(seed=9)
-        steps = zip(explore_rooms(env, np.random.default_rng(1)), range(60), strict=False)
+        steps = zip(explore(env, np.random.default_rng(1)), range(60), strict=False)
         walks.append([env.step(control)[4]["pose"] for control, _ in steps])
     assert np.array_equal(*walks)
