@@ -203,14 +203,14 @@ def token(
 @app.command()
 def record(
     folder: Annotated[Path, typer.Argument(help="Where the episodes go, one file for each seed.")],
-    env: Annotated[str, typer.Option(help="`rooms`, or the id of a Gymnasium environment with RGB frames.")] = "rooms",
+    env: Annotated[str, typer.Option(help="rooms, doom-my-way-home, doom-deathmatch, or a Gymnasium id.")] = "rooms",
     episodes: Annotated[int, typer.Option(min=1, help="How many; those already in the folder count.")] = 100,
     first_seed: Annotated[int, typer.Option(min=0)] = 0,
     length: Annotated[int, typer.Option(min=2, help="Frames of one episode.")] = 384,
     size: Annotated[int, typer.Option(min=8, help="Height and width of a frame in pixels.")] = 128,
     workers: Annotated[int | None, typer.Option(min=1, help="Processes; one for each core by default.")] = None,
 ) -> None:
-    """Record episodes to train on: frames, controls, poses and, of `rooms`, depth."""
+    """Record episodes to train on: frames, controls, poses and, of `rooms` and Doom, depth."""
     with extra("train"):
         from model.training.record import Recording
         from model.training.record import record as record_missing

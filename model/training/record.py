@@ -8,7 +8,7 @@ One episode is one safetensors file, `<seed>.safetensors`:
     depths    float16 (T, H/2, W/2) 1 / distance along the view, in 1/m; absent where the environment does not tell
 
 with `env`, `seed` and `format` ("rewander-episode-2") as metadata. The seed fixes plan and policy. An environment
-tells poses and depths as `info["pose"]` and `info["depth"]`.
+tells poses and depths as `info["pose"]` and `info["depth"]`, as `rooms` and the levels of Doom do.
 """
 
 import os
@@ -28,6 +28,7 @@ from safetensors.numpy import save_file
 
 FORMAT = "rewander-episode-2"
 ROOMS = "rooms"
+DOOM = "doom-"  # and a level
 
 
 class EpisodeError(ValueError):
@@ -119,6 +120,10 @@ def _environment(name: str, size: int) -> gymnasium.Env[Any, Any]:
         from .rooms_env import RoomsEnv
 
         return RoomsEnv(size, depth=True)
+    if name.startswith(DOOM):
+        from .doom_env import DoomEnv
+
+        return DoomEnv(name.removeprefix(DOOM), size, depth=True)
     return gymnasium.make(name, render_mode="rgb_array")
 
 
