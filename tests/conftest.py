@@ -1,5 +1,6 @@
 """Holds for every test: one thread for the native libraries, one hypothesis profile, skips for what is not there."""
 
+import faulthandler
 import os
 import shutil
 import subprocess
@@ -10,6 +11,7 @@ import hypothesis
 import pytest
 
 WEIGHTS = Path(__file__).parent.parent / "model" / "rooms" / "weights"
+UNHURRIED = ("fuzz", "soak")
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
@@ -30,6 +32,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for marker, reason in _unmet().items():
             if item.get_closest_marker(marker):
                 item.add_marker(pytest.mark.skip(reason=reason))
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Tests that go on for as long as they are told are not taken for hung."""
+    if any(item.get_closest_marker(marker) for marker in UNHURRIED):
+        faulthandler.cancel_dump_traceback_later()
 
 
 def _unmet() -> dict[str, str]:
