@@ -9,8 +9,8 @@ import torch
 from accelerate import init_empty_weights
 from torch import nn
 
-from .places import Found
-from .weights import WeightFiles, WrongWeightsError
+from .places import Found, WrongWeightsError
+from .weights import WeightFiles
 
 Module = TypeVar("Module", bound=nn.Module)
 
@@ -66,13 +66,20 @@ def fill(module: Module, found: Found, target: Target) -> Module:
 
     On the CPU, weights that are stored in the wanted type stay backed by their file.
     """
-    files, slots = WeightFiles(found.weights, ignored=_ignored(module)), slots_of(module)
-    names = _own_names(files, slots, found)
+    try:
+        files = WeightFiles(found.weights, ignored=_ignored(module))
+        _fill(files, slots_of(module), target)
+    except WrongWeightsError as error:
+        raise found.wrong(str(error)) from error
+    return module.to(target.device)
+
+
+def _fill(files: WeightFiles, slots: Slots, target: Target) -> None:
+    names = _own_names(files, slots)
     for stored, tensor in files:
         kept = nn.Parameter(tensor.to(target.device, target.dtype_of(names[stored])), requires_grad=False)
         for owner, key in slots.places[names[stored]]:
             setattr(owner, key, kept)
-    return module.to(target.device)
 
 
 def _ignored(module: Any) -> tuple[str, ...]:
@@ -93,22 +100,21 @@ def slots_of(module: nn.Module) -> Slots:
     return slots
 
 
-def _own_names(files: WeightFiles, slots: Slots, found: Found) -> dict[str, str]:
+def _own_names(files: WeightFiles, slots: Slots) -> dict[str, str]:
     """The module's name of every stored tensor, once all of them fit."""
     prefix = max(PREFIXES, key=lambda prefix: sum(name.removeprefix(prefix) in slots.names for name in files.stored))
     names = {stored: slots.names.get(stored.removeprefix(prefix), "") for stored in files.stored}
-    where = f"{found.component.name} in {', '.join(map(str, found.weights))}"
     unknown, missing = [stored for stored, name in names.items() if not name], set(slots.places) - set(names.values())
     if missing or unknown:
+        where = ", ".join(path.name for path in files.paths)
         raise WrongWeightsError(
-            f"{where}: expected {len(slots.places)} weights; missing: {_few(missing)}; unknown: {_few(unknown)}. "
-            f"Fetch it again with: {found.component.fetch}"
+            f"expected {len(slots.places)} weights in {where}; missing: {_few(missing)}; unknown: {_few(unknown)}"
         )
     for stored, name in names.items():
         owner, key = slots.places[name][0]
         expected, got = tuple(getattr(owner, key).shape), files.stored[stored].shape
         if expected != got:
-            raise WrongWeightsError(f"{where}: expected {name} of shape {expected}, got {got}")
+            raise WrongWeightsError(f"expected {name} of shape {expected}, got {got}")
     return names
 
 

@@ -17,7 +17,7 @@ from . import framepack, wan
 from .catalog import components
 from .fill import Precision, Target, fill
 from .modules import precise_names
-from .places import Found, Shelf
+from .places import Found, MissingWeightsError, Shelf
 
 Modules = Mapping[str, nn.Module]
 
@@ -52,7 +52,12 @@ def find(shelf: Shelf, model: str, *, transformer: Path | None = None) -> dict[s
     wanted = dict(components(model))
     if transformer is None:
         return {name: shelf.find(component) for name, component in wanted.items()}
-    own = Found(wanted.pop("transformer"), transformer.parent, (transformer,))
+    component = wanted.pop("transformer")
+    if not transformer.is_file():
+        raise MissingWeightsError(
+            f"transformer: there is no file {transformer}. One that fits, in parts: {component.fetch}"
+        )
+    own = Found(component, transformer.parent, (transformer,))
     return {"transformer": own} | {name: shelf.find(component) for name, component in wanted.items()}
 
 

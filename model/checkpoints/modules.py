@@ -11,7 +11,6 @@ from transformers import AutoTokenizer, PretrainedConfig
 
 from .fill import outline
 from .places import Found
-from .weights import WrongWeightsError
 
 logger = logging.getLogger(__name__)
 
@@ -25,7 +24,7 @@ def diffusers_outline(cls: type[Any], found: Found, *, also: tuple[str, ...] = (
     config = read_config(found)
     named = config.get("_class_name", cls.__name__)
     if named not in (cls.__name__, *also):
-        raise WrongWeightsError(f"expected a {' or '.join((cls.__name__, *also))} in {found.folder}, got a {named}")
+        raise found.wrong(f"expected a {' or '.join((cls.__name__, *also))}, got a {named}")
     known = inspect.signature(cls.__init__).parameters
     settings = {key: value for key, value in config.items() if key in known}
     if unknown := sorted(key for key in set(config) - set(settings) if not key.startswith("_")):
@@ -41,7 +40,7 @@ def transformers_outline(cls: type[Any], config_cls: type[PretrainedConfig], fou
         if part in config and config[part].get("model_type") == kind:
             config = config[part]
     if config.get("model_type") != kind:
-        raise WrongWeightsError(f"expected a model_type {kind} in {found.folder}, got {config.get('model_type')!r}")
+        raise found.wrong(f"expected a model_type {kind}, got {config.get('model_type')!r}")
     return outline(lambda: cls(config_cls.from_dict(config)))
 
 
@@ -49,11 +48,8 @@ def load_tokenizer(found: Found) -> Any:
     """Raises WrongWeightsError if transformers cannot make one of the folder."""
     try:
         return AutoTokenizer.from_pretrained(found.folder, local_files_only=True)
-    except (OSError, ValueError) as error:
-        fetch = found.component.fetch
-        raise WrongWeightsError(
-            f"expected a tokenizer in {found.folder}: {error}. Fetch it again with: {fetch}"
-        ) from error
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:  # whatever its parts stumble over
+        raise found.wrong(f"expected a tokenizer: {error}") from error
 
 
 def read_config(found: Found) -> dict[str, Any]:
@@ -61,9 +57,9 @@ def read_config(found: Found) -> dict[str, Any]:
     try:
         config = json.loads(path.read_text())
     except json.JSONDecodeError as error:
-        raise WrongWeightsError(f"expected JSON in {path}: {error}") from error
+        raise found.wrong(f"expected JSON in {path.name}: {error}") from error
     if not isinstance(config, Mapping):
-        raise WrongWeightsError(f"expected a configuration in {path}, got {type(config).__name__}")
+        raise found.wrong(f"expected a configuration in {path.name}, got {type(config).__name__}")
     return dict(config)
 
 

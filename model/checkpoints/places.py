@@ -12,6 +12,10 @@ class MissingWeightsError(FileNotFoundError):
     """Files that are not there; the message says which, where they were looked for, and how to fetch them."""
 
 
+class WrongWeightsError(ValueError):
+    """Files that are there but cannot be what they should be; the message says which, why, and how to fetch them."""
+
+
 @dataclass(frozen=True, slots=True)
 class Component:
     """One module of a model: a folder of a repository, with the names of its files."""
@@ -40,6 +44,13 @@ class Found:
     def num_bytes(self) -> int:
         """Of the weights as they are stored."""
         return sum(path.stat().st_size for path in self.weights)
+
+    def wrong(self, problem: str) -> WrongWeightsError:
+        """What to raise about them."""
+        component = self.component
+        return WrongWeightsError(
+            f"{component.name} of {component.repo} in {self.folder}: {problem}. Fetch it again with: {component.fetch}"
+        )
 
 
 def hub_cache() -> Path:

@@ -13,13 +13,11 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from .places import WrongWeightsError
+
 SCALES = ("scale_weight", "weight_scale")
 IGNORED = ("scale_input", "input_scale", "scaled_fp8", "comfy_quant", "position_ids")  # of other programs, or constants
 FP8 = (torch.float8_e4m3fn, torch.float8_e5m2)
-
-
-class WrongWeightsError(ValueError):
-    """Files that are there but cannot be what they should be; the message says which and why."""
 
 
 @dataclass(frozen=True, slots=True)

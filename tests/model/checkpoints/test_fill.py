@@ -8,8 +8,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from model.checkpoints.fill import Target, fill, outline, slots_of
-from model.checkpoints.places import Component, Found
-from model.checkpoints.weights import WrongWeightsError
+from model.checkpoints.places import Component, Found, WrongWeightsError
 from tests.model.wan import tiny
 
 CPU = torch.device("cpu")

@@ -9,10 +9,10 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from model.checkpoints import load as loading
+from model.checkpoints.catalog import HUNYUAN_REPO
 from model.checkpoints.fill import EXACT, Precision
 from model.checkpoints.framepack import PRECISION
-from model.checkpoints.places import MissingWeightsError, Shelf
-from model.checkpoints.weights import WrongWeightsError
+from model.checkpoints.places import MissingWeightsError, Shelf, WrongWeightsError
 from model.framepack.options import Options
 from model.hunyuan.framepack import F1, Parts, framepack
 from tests.model.hunyuan import tiny
@@ -121,6 +121,35 @@ def test_another_class_is_refused(tmp_path: Path, parts: tiny.Parts) -> None:
     change_config(official.write_framepack(tmp_path, parts), _class_name="HunyuanVideoTransformer3DModel")
     with pytest.raises(WrongWeightsError, match="got a HunyuanVideoTransformer3DModel"):
         load(tmp_path)
+
+
+WRONG = {
+    "a page instead of weights": ("vae/diffusion_pytorch_model.safetensors", b"<html>", "expected safetensors"),
+    "no JSON": ("vae/config.json", b"{", "expected JSON in config.json"),
+    "another kind of encoder": ("text_encoder_2/config.json", b'{"model_type": "bert"}', "clip_text_model, got 'bert'"),
+    "no tokenizer": ("tokenizer/tokenizer.json", b"{}", "expected a tokenizer"),
+}
+
+
+@pytest.mark.parametrize(("name", "content", "problem"), WRONG.values(), ids=WRONG)
+def test_a_wrong_file_is_named_with_its_place_and_how_to_fetch_it(
+    tmp_path: Path, parts: tiny.Parts, name: str, content: bytes, problem: str
+) -> None:
+    official.write_framepack(tmp_path, parts)
+    folder = official.plain(tmp_path, HUNYUAN_REPO)
+    (folder / name).write_bytes(content)
+    component = name.split("/")[0]
+    with pytest.raises(WrongWeightsError, match=problem) as raised:
+        load(tmp_path)
+    said = str(raised.value)
+    assert said.startswith(f"{component} of {HUNYUAN_REPO} in {folder / component}: ")
+    assert said.endswith(f"hf download {HUNYUAN_REPO} --include '{component}/*'")
+
+
+def test_a_single_file_that_is_not_there_is_named(tmp_path: Path, parts: tiny.Parts) -> None:
+    official.write_framepack(tmp_path, parts)
+    with pytest.raises(MissingWeightsError, match=r"no file .*none.safetensors.*hf download lllyasviel/FramePack_F1"):
+        load(tmp_path, single=tmp_path / "none.safetensors")
 
 
 def test_unknown_settings_are_logged(tmp_path: Path, parts: tiny.Parts, caplog: pytest.LogCaptureFixture) -> None:

@@ -7,9 +7,8 @@ import torch
 
 from model.checkpoints.fill import EXACT
 from model.checkpoints.load import load
-from model.checkpoints.places import Shelf
+from model.checkpoints.places import Shelf, WrongWeightsError
 from model.checkpoints.wan import PRECISION
-from model.checkpoints.weights import WrongWeightsError
 from model.framepack.options import Options
 from model.wan.framepack import wan
 from tests.model.helios import tiny as tiny_helios

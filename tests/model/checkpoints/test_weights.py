@@ -6,7 +6,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from model.checkpoints.weights import WeightFiles, WrongWeightsError
+from model.checkpoints.places import WrongWeightsError
+from model.checkpoints.weights import WeightFiles
 
 E4M3 = torch.float8_e4m3fn
 
