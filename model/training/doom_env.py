@@ -1,6 +1,9 @@
 """Two levels of Doom with nobody else in them, moved through as through `rooms`: the second domain."""
 
 import math
+import os
+from contextlib import chdir
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import gymnasium
@@ -126,6 +129,7 @@ def _started(wad: str) -> DoomGame:
     """The engine, silent and without a window, showing nothing but the level."""
     game = DoomGame()
     game.set_doom_scenario_path(f"{scenarios_path}/{wad}")
+    game.set_doom_config_path(os.devnull)
     game.set_mode(Mode.PLAYER)
     game.set_screen_resolution(ScreenResolution.RES_512X384)
     game.set_screen_format(ScreenFormat.RGB24)
@@ -142,7 +146,8 @@ def _started(wad: str) -> DoomGame:
         game.set_button_max_value(button, 0)  # no limit
     game.set_episode_timeout(0)
     game.add_game_args("-nomonsters +sv_cheats 1 +movebob 0 +stillbob 0 +turbo 255")
-    game.init()
+    with TemporaryDirectory() as folder, chdir(folder):  # it would make one of its own wherever we are
+        game.init()
     return game
 
 

@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Iterator
+from contextlib import chdir
 from pathlib import Path
 
 import numpy as np
@@ -107,6 +108,14 @@ def test_goals_can_be_walked_to(env: DoomEnv) -> None:
 def test_other_levels_are_refused() -> None:
     with pytest.raises(ValueError, match="expected a level of my-way-home, deathmatch, got 'e1m1'"):
         DoomEnv("e1m1")
+
+
+def test_the_engine_leaves_nothing_where_it_is_started(tmp_path: Path) -> None:
+    with chdir(tmp_path):
+        env = DoomEnv("deathmatch", SIZE)
+        env.reset(seed=1)
+        env.close()
+        assert list(tmp_path.iterdir()) == []
 
 
 def test_an_episode_is_recorded_with_pose_and_depth(tmp_path: Path) -> None:
