@@ -81,7 +81,7 @@ def inverse_depth(level: Level, pose: np.ndarray, *, eye: float, edge: float, si
         meets |= height > level.ceilings[beyond, None]
         depth = np.where(np.isinf(depth) & meets, distance[:, None], depth)
         sector = np.where((beyond == _SOLID) | np.isinf(distance), sector, beyond)
-    return 1 / depth.T
+    return np.ascontiguousarray(1 / depth.T)
 
 
 def _crossings(level: Level, place: np.ndarray, rays: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

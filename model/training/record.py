@@ -73,6 +73,7 @@ def record_episode(recording: Recording, seed: int) -> Path:
     partial = path.with_suffix(f".{os.getpid()}")
     arrays = {"frames": episode.frames, "controls": episode.controls, "poses": episode.poses}
     arrays |= {} if episode.depths is None else {"depths": episode.depths}
+    arrays = {name: np.ascontiguousarray(array) for name, array in arrays.items()}  # or it is saved transposed
     save_file(arrays, partial, {"env": recording.env, "seed": str(seed), "format": FORMAT})
     partial.rename(path)
     return path

@@ -58,6 +58,24 @@ def test_an_environment_without_depth_records_none(tmp_path: Path) -> None:
     assert np.array_equal(episode.frames[1:, 0, 0, 0], np.cumsum(episode.controls[1:].argmax(1)))
 
 
+class Sloped(Plain):
+    """Tells a depth that is not the same from left to right as from top to bottom."""
+
+    depth = np.arange(12.0).reshape(4, 3).T  # not contiguous
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[np.ndarray, Any]:
+        return super().reset(seed=seed, options=options)[0], {"depth": self.depth}
+
+    def step(self, action: int) -> tuple[np.ndarray, float, bool, bool, Any]:
+        return *super().step(action)[:4], {"depth": self.depth}
+
+
+def test_depth_is_kept_as_it_was_told(tmp_path: Path) -> None:
+    gymnasium.register("rewander/Sloped-v0", Sloped, disable_env_checker=True)
+    episode = load_episode(record_episode(Recording(tmp_path, env="rewander/Sloped-v0", length=3, size=16), 1))
+    assert np.array_equal(episode.depths, np.stack([Sloped.depth] * 3))
+
+
 def test_seeds_fix_episodes_and_recording_resumes(tmp_path: Path) -> None:
     one, two = Recording(tmp_path / "a", length=6, size=64), Recording(tmp_path / "b", length=6, size=64)
     for recording in (one, two):
