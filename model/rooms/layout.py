@@ -6,9 +6,10 @@ order add future ones (nearest first) and the tail. There is a slot for the star
 
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
-from ..packing.layout import Role, lay_out
+from ..packing.layout import Place, Role, lay_out
 from ..packing.schedule import Kernel, Schedule, Segment
 
 TAIL = "tail_"  # before the name of the kernel that packs it
@@ -47,7 +48,7 @@ class Layout(NamedTuple):
 def layout_of(schedule: Schedule, *, size: int) -> Layout:
     """Lay out `schedule` on latents of `size` x `size`; raises LayoutError for kernels that do not divide these."""
     counts: dict[Role, int] = dict.fromkeys(("start", "recalled", "recent", "future"), 0)
-    places = [place for place in lay_out(schedule) if place.role != "target"]
+    places = [replace(place, role=role_of(schedule, place)) for place in lay_out(schedule) if place.role != "target"]
     for place in places:
         counts[place.role] += place.segment.frames
     starts = max(1, counts["start"])
@@ -71,6 +72,11 @@ def layout_of(schedule: Schedule, *, size: int) -> Layout:
         nearest = kind_of(schedule.tail_segment, "recent")
         kernels |= {nearest: schedule.tail_segment.kernel, TAIL + nearest: schedule.tail_segment.kernel}
     return Layout(starts, counts["recalled"], counts["recent"], counts["future"], tuple(groups), kernels)
+
+
+def role_of(schedule: Schedule, place: Place) -> Role:
+    """What a place's latents are to `rooms`: the start of the inverted order is the newest latents there are."""
+    return "recent" if schedule.form == "inverted" and place.role == "start" else place.role
 
 
 def tail_groups(schedule: Schedule, slots: Sequence[int]) -> list[Group]:

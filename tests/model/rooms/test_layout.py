@@ -26,11 +26,12 @@ def test_there_is_a_slot_for_a_start_that_is_not_shown() -> None:
 
 
 def test_future_slots_come_after_the_recent_and_are_packed_as_these() -> None:
-    assert groups("f1k1_x_g1_f1k1f2k2f4k4_td") == (
-        Group("start", (0,)),
-        Group("k1", (1,)),
-        Group("k2", (2, 3)),
-        Group("k4", (4, 5, 6, 7)),
+    assert groups("f2k2f1k1_x_g1_f1k1f2k2f4k4_td") == (
+        Group("k2", (1, 2)),
+        Group("k1", (3,)),
+        Group("k1", (4,)),
+        Group("k2", (5, 6)),
+        Group("k4", (7, 8, 9, 10)),
     )
     layout = layout_of(Schedule.parse("f1k1f2k2f1k1_g1_x_f1k1"), size=16)
     assert (layout.starts, layout.recalled, layout.recent, layout.future, layout.slots) == (1, 0, 3, 1, 5)
