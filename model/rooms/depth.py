@@ -7,6 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+STANDING = 0.25  # share of the command below which a camera stands: walls stop or let slide, they do not let creep
+
 
 class ConvBlock(nn.Module):
     def __init__(self, width: int, dilation: int = 1) -> None:
@@ -62,3 +64,9 @@ class Reach(nn.Module):
         moved, longest = commanded - stopped, commanded.norm(dim=1, keepdim=True)
         shorten: Tensor = (longest / moved.norm(dim=1, keepdim=True).clamp(min=1e-6)).clamp(max=1)
         return moved * shorten
+
+
+def settled(moved: Tensor, commanded: Tensor) -> Tensor:
+    """Displacements (B, 2) without the little that is left of `commanded` ones (B, 2) where a wall stops them."""
+    stands = moved.norm(dim=1, keepdim=True) < STANDING * commanded.norm(dim=1, keepdim=True)
+    return moved.masked_fill(stands, 0.0)

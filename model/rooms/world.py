@@ -20,6 +20,7 @@ from ..sampling import euler_step, flow_sigmas
 from ..world_model import ControlAxis, ControlSchema, History, ModelSpec, Section
 from .camera import displacement_between, move, relative
 from .context import Cache, Contexts, Shown
+from .depth import settled
 from .dit import KV, Target
 from .geometry import ground_map
 from .layout import check_live, layout_of
@@ -273,7 +274,7 @@ class Rooms:
         before = torch.stack([state.last_pose for state in states]).to(self.device)
         last = torch.stack([state.last_control for state in states]).to(self.device)
         last = torch.cat([displacement_between(self.camera, before, standing), last], 1)
-        return self.reach(ground, control, last)  # type: ignore[no-any-return]
+        return settled(self.reach(ground, control, last), control[:, :2])
 
     @torch.inference_mode()
     def decode(self, states: Sequence[RoomsState], sections: Sequence[Section]) -> list[np.ndarray]:  # noqa: ARG002 - no overlap

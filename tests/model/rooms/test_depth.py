@@ -1,6 +1,6 @@
 import torch
 
-from model.rooms.depth import Depth, Reach
+from model.rooms.depth import Depth, Reach, settled
 from model.rooms.geometry import CELLS
 from tests.model.rooms.small import networks
 
@@ -25,6 +25,12 @@ def test_reach_never_exceeds_the_command() -> None:
     assert (moved.norm(dim=1) <= controls[:, :2].norm(dim=1) + 1e-5).all()
     assert (moved - controls[:, :2]).norm(dim=1).mean() > 1e-3
     assert not reach(torch.rand(64, CELLS, CELLS), controls * torch.tensor([0.0, 0, 1]), torch.randn(64, 5)).any()
+
+
+def test_a_wall_that_leaves_little_of_a_step_stops_it() -> None:
+    commanded = torch.tensor([[0.6, 0.0], [0.6, 0.0], [0.0, 0.0]])
+    moved = torch.tensor([[0.05, -0.1], [0.1, 0.2], [0.0, 0.0]])
+    assert torch.equal(settled(moved, commanded), torch.tensor([[0.0, 0.0], [0.1, 0.2], [0.0, 0.0]]))
 
 
 def test_reach_looks_at_the_map() -> None:
