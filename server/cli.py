@@ -51,7 +51,12 @@ Stun = Annotated[list[str] | None, typer.Option(help="A STUN server, as stun:hos
 Turn = Annotated[list[str] | None, typer.Option(help="A TURN server, as turn:host:port; repeatable.")]
 TurnSecret = Annotated[str, typer.Option(envvar="REWANDER_TURN_SECRET", help="Shared with the TURN servers.")]
 ModelName = Annotated[
-    str, typer.Option(help="By its entry point in `rewander.models`, with settings: 'wan steps=20 weights=/data'.")
+    str,
+    typer.Option(
+        help="By its entry point in `rewander.models`; a large one with settings, as "
+        "'framepack-f1 weights=/data lora=style.safetensors*0.8 camera=phrases.json steps=20'. "
+        "`rewander models --show settings` lists them."
+    ),
 ]
 WorldsFolder = Annotated[Path | None, typer.Option(help="Keep worlds in this folder, to resume after a crash.")]
 Viewers = Annotated[int, typer.Option(min=0, help="Of one session at once.")]

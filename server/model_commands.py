@@ -2,14 +2,15 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from model.checkpoints.catalog import MODELS, components
-from model.checkpoints.places import Found, MissingWeightsError, Shelf, hub_cache
+from model.checkpoints.places import Found, MissingWeightsError, Shelf, WrongWeightsError, hub_cache
 
 if TYPE_CHECKING:
     from model.placement.anatomy import Anatomy
@@ -23,13 +24,21 @@ def models(
     model: Annotated[str, typer.Option(help="Of the plan.")] = "framepack-f1",
     size: Annotated[str, typer.Option(help="Of the plan's frames: width and height, such as 832x480.")] = "832x480",
     steps: Annotated[int | None, typer.Option(min=1, help="Of the plan, for a section.")] = None,
+    show: Annotated[
+        Literal["", "settings", "phrases"],
+        typer.Option(help="What may stand behind a model's name, or the camera's phrases, to edit for camera=FILE."),
+    ] = "",
 ) -> None:
     """List the large models that are on this disk, and whether they fit this machine; or plan for one."""
     from model.clips.request import parse_size
 
     shelf, console = shelf_of(weights or []), Console()
     try:
-        if plan:
+        if show == "phrases":
+            show_phrases()
+        elif show == "settings":
+            show_settings(console=console)
+        elif plan:
             columns, rows = parse_size(size)
             show_plan(model, shelf, console=console, frame_shape=(rows, columns), steps=steps)
         else:
@@ -43,11 +52,34 @@ def shelf_of(folders: Sequence[Path]) -> Shelf:
     return Shelf((*folders, hub_cache()))
 
 
-def show_models(shelf: Shelf, *, console: Console) -> None:
-    """Every model of the catalogue: its files, their size, and whether it fits; then how to fetch what is missing."""
+def show_phrases() -> None:
+    """What keys say to models that are steered by words, as a file of the setting `camera` has it."""
+    from model.framepack.camera import SHIPPED
+
+    typer.echo(SHIPPED.read_text(), nl=False)
+
+
+def show_settings(*, console: Console) -> None:
+    """All settings of large models."""
+    from model.large.settings import explained
+
+    table = Table("setting", "is", "what it does")
+    for row in explained():
+        table.add_row(*map(escape, row))
+    console.print(table)
+    console.print(
+        "They stand behind a name, quoted as one: --model 'framepack-f1 weights=/data steps=20'", markup=False
+    )
+
+
+def show_models(shelf: Shelf, *, console: Console, card: "Card | None" = None) -> None:
+    """Every model of the catalogue: its files, their size, and whether it fits; then how to fetch what is missing.
+
+    `card` is what is here by default.
+    """
     from model.placement.cards import card_here
 
-    table, commands, card = Table("model", "component", "GB", "where"), dict[str, None](), card_here()
+    table, commands, card = Table("model", "component", "GB", "where"), dict[str, None](), card or card_here()
     for model in MODELS:
         found, problems = _look(shelf, model)
         for name in components(model):
@@ -106,8 +138,8 @@ def _verdict(model: str, shelf: Shelf, card: "Card | None", problems: list[Missi
         return "[yellow]no CUDA device here; see --plan[/]"
     try:
         plan = decide(survey(model, shelf), card)
-    except DoesNotFitError as error:
-        return f"[red]does not fit: {error}[/]"
+    except (DoesNotFitError, WrongWeightsError) as error:
+        return f"[red]{escape(str(error))}[/]"
     kind = "streamed" if "transformer" in plan.streamed else "resident"
     return f"[green]fits {kind}: {plan.frame_seconds:.2f} s for a frame[/]"
 

@@ -12,6 +12,7 @@ from .course import CourseError, Plan, StraightPlan
 from .pyramid import PyramidPlan
 
 DISTILLED, OTHERS = "HeliosDMDScheduler", "HeliosScheduler"
+STRAIGHT_STEPS, PYRAMID_STEPS, DISTILLED_STEPS = 50, 20, 2  # of all, and of each size
 
 
 class Way(NamedTuple):
@@ -21,20 +22,26 @@ class Way(NamedTuple):
     guidance: Guidance
 
 
-def way_of(config: Mapping[str, Any]) -> Way:
+def way_of(config: Mapping[str, Any], *, steps: int = 0) -> Way:
     """From a scheduler_config.json: Base goes straight, Mid climbs with CFG-Zero*, Distilled climbs without guidance.
 
-    The numbers are those that diffusers advises. Raises CourseError for another scheduler.
+    The numbers are those that diffusers advises, but for `steps` in all if there are any. Raises CourseError for
+    another scheduler, and for steps that its sizes cannot share.
     """
     name = config.get("_class_name")
     if name not in (DISTILLED, OTHERS):
         raise CourseError(f"expected a {OTHERS} or {DISTILLED}, got {name!r}")
-    scheduler = _made(HeliosDMDScheduler if name == DISTILLED else HeliosScheduler, config)
-    if name == DISTILLED:
-        return Way(PyramidPlan(scheduler, (2, 2, 2), is_thorough_at_first=True), Guidance(1.0))
-    if config.get("stages", 3) == 1:
-        return Way(StraightPlan(scheduler, 50), Guidance(5.0))
-    return Way(PyramidPlan(scheduler, (20, 20, 20), num_still=2), Guidance(5.0, is_projected=True))
+    is_distilled = name == DISTILLED
+    scheduler = _made(HeliosDMDScheduler if is_distilled else HeliosScheduler, config)
+    stages: int = scheduler.config.stages
+    if not is_distilled and stages == 1:
+        return Way(StraightPlan(scheduler, steps or STRAIGHT_STEPS), Guidance(5.0))
+    if steps % stages:
+        raise CourseError(f"expected steps for {stages} sizes alike, a multiple of that, got {steps}")
+    each = (steps // stages or (DISTILLED_STEPS if is_distilled else PYRAMID_STEPS),) * stages
+    if is_distilled:
+        return Way(PyramidPlan(scheduler, each, is_thorough_at_first=True), Guidance(1.0))
+    return Way(PyramidPlan(scheduler, each, num_still=2), Guidance(5.0, is_projected=True))
 
 
 def _made(cls: Any, config: Mapping[str, Any]) -> Any:

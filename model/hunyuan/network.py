@@ -84,8 +84,7 @@ class Denoiser(nn.Module):
 
     def keep_signal(self) -> None:
         """Copy what TeaCache looks into out of the first block, whose weights may be elsewhere until it computes."""
-        first: Any = self.transformer_blocks[0]
-        self.modulate = copy.deepcopy(first.norm1)
+        self.modulate = copy.deepcopy(signal_of(self))
 
     def forward(
         self, noisy: Tensor, *, timestep: Tensor, context: Context, given: Given, caches: Sequence[StepCache] = ()
@@ -121,7 +120,7 @@ class Denoiser(nn.Module):
         if not caches:
             return _run(blocks, stream, recomputes=self.recomputes).hidden[:, -num_target:]
         if caches[0].rule.watches_input:
-            signal = (self.modulate or blocks[0].norm1)(stream.hidden, emb=stream.time)[0]
+            signal = (self.modulate or signal_of(self))(stream.hidden, emb=stream.time)[0]
         else:
             before = stream.hidden
             stream = _run(blocks[:1], stream)
@@ -135,6 +134,12 @@ class Denoiser(nn.Module):
         (b, _, s, h, w), t, p = like.shape, self.config.patch_size_t, self.config.patch_size
         patches = tokens.view(b, s // t, h // p, w // p, -1, t, p, p)
         return patches.permute(0, 4, 1, 5, 2, 6, 3, 7).reshape(b, -1, s, h, w)
+
+
+def signal_of(transformer: Any) -> nn.Module:
+    """What TeaCache looks into: the first block's modulation of its input."""
+    norm: nn.Module = transformer.transformer_blocks[0].norm1
+    return norm
 
 
 def packer_of(transformer: HunyuanVideoFramepackTransformer3DModel, *, kernels: Iterable[Kernel]) -> Packer:

@@ -24,7 +24,7 @@ from ..placement.place import homes, settle
 from ..placement.plan import Plan, decide_first
 from ..placement.quantize import check_quantizer, quantize
 from ..placement.survey import smaller, survey_modules, usual_work
-from .players import PLAYERS
+from .players import PLAYERS, way_there
 from .settings import Settings, SettingsError
 
 BATCHES = (2, 1)  # sessions at once that are tried
@@ -44,7 +44,7 @@ def assemble(model: str, settings: Settings, *, card: Card | None = None) -> Any
     modules = family.outline(found)
     changes = _changes(modules["transformer"], settings)
     card = card or (None if settings.device == "cpu" else card_here())
-    plan = _plan(model, modules, settings, card) if card else None
+    plan = _plan(model, modules, found, settings, card) if card else None
     settings = _settled(settings, plan)
     device = torch.device(settings.device or ("cuda" if plan else "cpu"))
     if device.type == "cuda" and plan is None:
@@ -64,33 +64,41 @@ def _settled(settings: Settings, plan: Plan | None) -> Settings:
     return structs.replace(settings, batch=batch, aside=settings.aside or aside)
 
 
-def work_of(model: str, settings: Settings, *, batch: int) -> Work:
+def work_of(model: str, found: Mapping[str, Found], settings: Settings, *, batch: int) -> Work:
     """What the settings ask of the machine."""
     usual = usual_work(model)
+    steps, guidance = settings.steps or usual.steps, settings.guidance
+    if model == "helios":
+        way = way_there(found, settings)
+        steps, guidance = way.plan.num_steps, way.guidance.scale
     return replace(
         usual,
         frame_shape=settings.frame_shape(usual=usual.frame_shape),
         schedule=settings.schedule or usual.schedule,
-        steps=settings.steps or usual.steps,
+        steps=steps,
         batch=batch,
+        passes=1 if 0 < guidance <= 1 else usual.passes,
+        cache=settings.rule,
     )
 
 
-def _plan(model: str, modules: dict[str, nn.Module], settings: Settings, card: Card) -> Plan:
+def _plan(
+    model: str, modules: dict[str, nn.Module], found: Mapping[str, Found], settings: Settings, card: Card
+) -> Plan:
     """Of as many sessions at once as the settings say, or as fit."""
-    works = [work_of(model, settings, batch=batch) for batch in ([settings.batch] if settings.batch else BATCHES)]
+    batches = [settings.batch] if settings.batch else BATCHES
+    works = [work_of(model, found, settings, batch=batch) for batch in batches]
     anatomies = (survey_modules(model, modules, work) for work in works)
     offers = smaller(model, modules, works[-1])
     plan = decide_first(anatomies, card, quantized=settings.quantize, smaller=offers)
     logger.info("%s on %s", model, describe(plan))
-    rule = settings.rule
-    if "transformer" in plan.streamed and rule is not None and rule.watches_input:
-        raise SettingsError("expected cache=first-block, got teacache, which looks into weights that are streamed here")
     return plan
 
 
 def _changes(transformer: nn.Module, settings: Settings) -> list[tuple[Mapping[str, Change], float]]:
-    """Of LoRA files; folders come later, when there is a packer."""
+    """Of LoRA files; folders come later, when there is a packer. Raises SettingsError for a strength of a folder's."""
+    if scaled := [path for path, strength in settings.loras if path.is_dir() and strength != 1]:
+        raise SettingsError(f"expected no strength for a folder, whose patchify kernels learned too, got {scaled[0]}*")
     return [(read_lora(path, transformer), strength) for path, strength in settings.loras if not path.is_dir()]
 
 
@@ -113,6 +121,9 @@ def _finish(
                 world.codebook = load_codebook(path / CODEBOOK, channels=world.spec.latent_shape[0])
     if settings.attention:
         _attend(modules["transformer"], settings.attention)
+    rule = settings.rule
+    if plan and "transformer" in plan.streamed and rule is not None and rule.watches_input:
+        network.denoiser.keep_signal()
     if plan:
         settle(plan, modules, denoiser=network.denoiser, packer=network.packer, device=device, compute=compute)
     else:

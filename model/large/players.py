@@ -1,6 +1,5 @@
 """Each family's own way from loaded parts and settings to a model that plays."""
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
@@ -9,17 +8,15 @@ from types import MappingProxyType
 from typing import Any
 
 import numpy as np
-from diffusers.schedulers.scheduling_helios import HeliosScheduler
-from diffusers.schedulers.scheduling_helios_dmd import HeliosDMDScheduler
 from PIL import Image
 
+from ..checkpoints.modules import read_config
 from ..checkpoints.places import Found
 from ..framepack.camera import Camera, load_camera
 from ..framepack.options import Options, Weights
 from ..framepack.world import FramePack
-from ..helios.course import Plan, StraightPlan
 from ..helios.parts import helios
-from ..helios.pyramid import PyramidPlan
+from ..helios.ways import Way, way_of
 from ..helios.world import Helios, HeliosOptions
 from ..hunyuan.framepack import F1, GUIDANCE, I2V, framepack
 from ..wan.framepack import wan
@@ -29,7 +26,6 @@ from .settings import Settings, SettingsError
 Player = Callable[[Any, Mapping[str, Found], Settings], Any]
 
 IMAGES = (".png", ".jpg", ".jpeg", ".webp")
-PYRAMID_STEPS, DISTILLED_STEPS, STRAIGHT_STEPS = 10, 2, 50  # diffusers' own: of each size, and of all
 
 
 def _play_framepack(weights: Weights, parts: Any, found: Mapping[str, Found], settings: Settings) -> FramePack:  # noqa: ARG001 - a Player
@@ -50,18 +46,17 @@ def _play_wan(parts: Any, found: Mapping[str, Found], settings: Settings) -> Fra
 
 def _play_helios(parts: Any, found: Mapping[str, Found], settings: Settings) -> Helios:
     """Settings that Helios has no use for are refused."""
-    unused = {"solver": "unipc", "cache": "", "recalled": 0, "starts": ""}
+    unused = {"solver": "unipc", "recalled": 0, "starts": ""}
     if wrong := [name for name, default in unused.items() if getattr(settings, name) != default]:
         raise SettingsError(f"expected no {', '.join(wrong)} for helios")
-    options = HeliosOptions(prompt_sections=settings.fade, max_batch=settings.batch)
+    options = HeliosOptions(prompt_sections=settings.fade, max_batch=settings.batch, cache=settings.rule)
     options = replace(
         options,
         frame_shape=settings.frame_shape(usual=options.frame_shape),
         schedule=settings.schedule or options.schedule,
     )
-    guidance = replace(GUIDED, scale=settings.guidance or GUIDED.scale)
-    plan = plan_of(found["scheduler"], steps=settings.steps)
-    return helios(parts, plan, options, camera=_camera(settings), guidance=guidance)
+    way = way_there(found, settings)
+    return helios(parts, way.plan, options, camera=_camera(settings), guidance=way.guidance)
 
 
 PLAYERS: Mapping[str, Player] = MappingProxyType(
@@ -75,18 +70,10 @@ PLAYERS: Mapping[str, Player] = MappingProxyType(
 )
 
 
-def plan_of(scheduler: Found, *, steps: int) -> Plan:
-    """As a checkpoint's own scheduler goes; `steps` in all, 0 for diffusers' own number. Raises SettingsError."""
-    config = json.loads((scheduler.folder / scheduler.component.config).read_text())
-    is_distilled = config.get("_class_name") == HeliosDMDScheduler.__name__
-    made: Any = (HeliosDMDScheduler if is_distilled else HeliosScheduler).from_config(config)
-    stages: int = made.config.stages
-    if stages == 1:
-        return StraightPlan(made, num_steps=steps or STRAIGHT_STEPS)
-    if steps % stages:
-        raise SettingsError(f"expected steps for {stages} sizes alike, a multiple of that, got {steps}")
-    each = steps // stages or (DISTILLED_STEPS if is_distilled else PYRAMID_STEPS)
-    return PyramidPlan(made, (each,) * stages, is_thorough_at_first=is_distilled)
+def way_there(found: Mapping[str, Found], settings: Settings) -> Way:
+    """As Helios' own scheduler has it, but for what the settings say; raises WrongWeightsError or CourseError."""
+    way = way_of(read_config(found["scheduler"]), steps=settings.steps)
+    return way._replace(guidance=replace(way.guidance, scale=settings.guidance or way.guidance.scale))
 
 
 def starts(settings: Settings) -> list[np.ndarray]:
@@ -116,4 +103,9 @@ def _options(settings: Settings) -> Options:
 
 
 def _camera(settings: Settings) -> Camera:
-    return load_camera(Path(settings.camera)) if settings.camera else load_camera()
+    try:
+        return load_camera(Path(settings.camera)) if settings.camera else load_camera()
+    except OSError as error:
+        raise SettingsError(
+            f"expected a file of phrases, as `rewander models --show phrases` prints, got {settings.camera}: {error}"
+        ) from error

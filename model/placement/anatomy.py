@@ -4,7 +4,7 @@ B sessions in a batch, C x h x w one latent, S latents of a section, m context t
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -12,10 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from ..checkpoints.fill import Precision
+from ..framepack.step_cache import Rule
 from ..helios.network import Denoiser as HeliosDenoiser
 from ..hunyuan.network import Context as HunyuanContext
 from ..hunyuan.network import Denoiser as HunyuanDenoiser
-from ..hunyuan.network import Given
+from ..hunyuan.network import Given, signal_of
 from ..packing.context import Context
 from ..packing.rope import Rotation
 from ..packing.schedule import Schedule
@@ -24,6 +25,7 @@ from .measure import META, Cost, measure, retype
 
 WORDS = {"framepack": 256, "wan": 512}  # tokens of a prompt, at most
 IMAGE_TOKENS = 729  # of SigLIP
+BLENDS = ("blend_v", "blend_h", "blend_t")  # diffusers' own, of tiles
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +37,7 @@ class Work:
     steps: int = 25
     batch: int = 1
     passes: int = 1  # of the network for a step: 2 with guidance that is not distilled
+    cache: Rule | None = None  # keeps some of a step for the next ones
 
     @property
     def grid(self) -> tuple[int, int]:
@@ -79,8 +82,12 @@ def dissect(modules: Mapping[str, nn.Module], work: Work, *, precision: Precisio
     transformer, vae = modules["transformer"], modules["vae"]
     schedule = Schedule.parse(work.schedule)
     decode = partial(_decode, vae, work, schedule.target, precision.vae)
+    parts = {name: part_of(name, module) for name, module in modules.items()}
+    if work.cache is not None and work.cache.watches_input:
+        kept = sum(map(_bytes, signal_of(transformer).parameters()))
+        parts["transformer"] = replace(parts["transformer"], rest_bytes=parts["transformer"].rest_bytes + kept)
     return Anatomy(
-        parts={name: part_of(name, module) for name, module in modules.items()},
+        parts=parts,
         step=_step_cost(transformer, work, schedule, precision.transformer),
         decode=_with_tiles(vae, decode, tiled=False),
         tiled=_with_tiles(vae, decode, tiled=True),
@@ -124,12 +131,15 @@ def _bytes(weight: Tensor) -> int:
     return weight.numel() * weight.element_size()
 
 
-def _step_cost(transformer: nn.Module, work: Work, schedule: Schedule, dtype: torch.dtype) -> Cost:
+def _step_cost(transformer: Any, work: Work, schedule: Schedule, dtype: torch.dtype) -> Cost:
     context, target = schedule.context_tokens(work.grid), schedule.target_tokens(work.grid)
     sizes = _Sizes(work.batch, schedule.target, work.grid, context, target)
     run = _RUNS[type(transformer).__name__]
     one = measure(lambda: run(transformer, sizes, dtype), weights=transformer.parameters())
-    return Cost(one.flops * work.passes, one.peak_bytes)
+    # of each session and pass: at most all hidden tokens to compare with, and the target's change
+    width = transformer.config.num_attention_heads * transformer.config.attention_head_dim
+    kept = work.batch * work.passes * (context + 2 * target) * width * dtype.itemsize if work.cache else 0
+    return Cost(one.flops * work.passes, one.peak_bytes + kept)
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,11 +191,21 @@ def _decode(vae: Any, work: Work, section: int, dtype: torch.dtype) -> object:
 
 
 def _with_tiles(vae: Any, decode: Callable[[], object], *, tiled: bool) -> Cost:
-    if tiled:
-        vae.enable_tiling()
+    if not tiled:
+        return measure(decode, weights=vae.parameters())
+    vae.enable_tiling()
+    # row by row and in place: ten thousands of operations that take no memory to speak of, and a minute to measure
+    for name in BLENDS:
+        setattr(vae, name, _leave)
     cost = measure(decode, weights=vae.parameters())
+    for name in BLENDS:
+        delattr(vae, name)
     vae.disable_tiling()
     return cost
+
+
+def _leave(_before: Tensor, tile: Tensor, _extent: int) -> Tensor:
+    return tile
 
 
 def _noisy(config: Any, sizes: _Sizes) -> Tensor:

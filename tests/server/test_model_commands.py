@@ -9,6 +9,8 @@ from typer.testing import CliRunner
 
 from model.checkpoints.catalog import MODELS, UnknownCheckpointError, components
 from model.checkpoints.places import Shelf
+from model.framepack.camera import load_camera
+from model.placement.cards import GB, Card
 from server.cli import app
 from server.model_commands import show_models, show_plan
 from tests.model.checkpoints import official
@@ -83,3 +85,26 @@ def test_the_command_looks_in_the_folder_that_is_named(tmp_path: Path) -> None:
     result = CliRunner().invoke(app, ["models", "--weights", str(tmp_path)])
     assert result.exit_code == 0, result.output
     assert "8 of 8 missing" not in "".join(rows(result.output, "framepack-f1"))
+
+
+def test_settings_and_phrases_are_told(tmp_path: Path) -> None:
+    result = CliRunner().invoke(app, ["models", "--show=settings"])
+    assert result.exit_code == 0, result.output
+    for name in ("lora", "camera", "quantize"):
+        assert rows(result.output, f" {name} ")
+    phrases = tmp_path / "phrases.json"
+    phrases.write_text(CliRunner().invoke(app, ["models", "--show=phrases"]).output)
+    assert load_camera(phrases) == load_camera()
+
+
+def test_it_says_whether_a_model_fits_and_what_is_wrong_with_it(tmp_path: Path) -> None:
+    folder = official.write_framepack(tmp_path, tiny.parts(), layout=official.plain)
+    roomy, tight = (Card("a card", size, 1e12, 1e9) for size in (8 * GB, GB // 10))
+    for card, said in ((roomy, "fits resident: "), (tight, "GB of free memory on a card, got 0.1 GB")):
+        out = console()
+        show_models(Shelf((tmp_path,)), console=out, card=card)
+        assert said in printed(out)
+    (folder / "config.json").write_text("{")
+    out = console()
+    show_models(Shelf((tmp_path,)), console=out, card=roomy)
+    assert rows(printed(out), "framepack-f1", "transformer of lllyasviel")

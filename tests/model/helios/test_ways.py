@@ -27,6 +27,13 @@ def test_distilled_climbs_in_six_steps():
     assert plan.scheduler.config.gamma == 0.25
 
 
+def test_steps_are_shared_by_the_sizes():
+    assert way_of({"_class_name": "HeliosScheduler", "stages": 1}, steps=7).plan.num_steps == 7
+    assert way_of({"_class_name": "HeliosDMDScheduler"}, steps=9).plan.steps == (3, 3, 3)
+    with pytest.raises(CourseError, match="steps for 3 sizes alike, a multiple of that, got 10"):
+        way_of({"_class_name": "HeliosScheduler", "stages": 3}, steps=10)
+
+
 @pytest.mark.parametrize("name", ["UniPCMultistepScheduler", None])
 def test_another_scheduler_is_refused(name):
     with pytest.raises(CourseError, match=f"HeliosScheduler or HeliosDMDScheduler, got {name!r}"):

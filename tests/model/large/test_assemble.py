@@ -2,6 +2,7 @@
 
 import logging
 import re
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +11,10 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from model.checkpoints.places import MissingWeightsError
+from model.checkpoints.load import find
+from model.checkpoints.places import MissingWeightsError, Shelf
 from model.framepack.options import OptionsError
+from model.framepack.step_cache import FirstBlockCache
 from model.large import create
 from model.large.assemble import assemble, work_of
 from model.large.settings import Settings, SettingsError, parse_settings
@@ -22,6 +25,7 @@ from tests.model.checkpoints import official
 from tests.model.hunyuan import tiny
 
 SMALL = {"width": "80", "height": "48", "schedule": "f1k1f16k4f2k2f1k1_g3", "steps": "2", "solver": "euler"}
+STREAMING = 1_000_060_000  # bytes in which tiny models are streamed, and not kept
 HELIOS = {"width": "80", "height": "48", "schedule": "td_f1k1f16k4f2k2f1k1_g3", "steps": "2"}
 
 
@@ -63,8 +67,8 @@ def test_helios_plays_by_the_scheduler_of_its_checkpoint(shelf: Path) -> None:
     model = create.helios(weights=str(shelf), device="cpu", **HELIOS)
     assert model.spec.name == "helios" and model.spec.num_steps == 2
     assert section(model).std() > 1
-    with pytest.raises(SettingsError, match="expected no cache, recalled for helios"):
-        create.helios(weights=str(shelf), device="cpu", cache="teacache", recalled="1", **HELIOS)
+    with pytest.raises(SettingsError, match="expected no solver, recalled for helios"):
+        create.helios(weights=str(shelf), device="cpu", solver="euler", recalled="1", **HELIOS)
 
 
 def test_it_plays_what_the_modules_play_that_were_written(shelf: Path) -> None:
@@ -87,6 +91,20 @@ def test_a_plan_is_logged_and_carried_out(shelf: Path, caplog: pytest.LogCapture
     assert 0 < np.abs(section(planned) - exact).mean() < 16
 
 
+@pytest.mark.parametrize(("name", "cache"), [("framepack-f1", "teacache"), ("wan", "first-block")])
+def test_a_step_cache_plays_with_weights_that_are_streamed(shelf: Path, name: str, cache: str) -> None:
+    """As it does where they stay; the plan counts what it keeps."""
+    asked = settings(shelf, cache=cache, threshold=0.3, steps=6)
+    roomy, tight = (assemble(name, asked, card=Card("a card", size, 1e12, 1e9)) for size in (8 * GB, STREAMING))
+    hooks = [hasattr(block, "_diffusers_hook") for model in (roomy, tight) for block in blocks_of(model)[:1]]
+    assert hooks == [False, True]
+    np.testing.assert_array_equal(*(section(model) for model in (roomy, tight)))
+
+
+def blocks_of(model) -> torch.nn.ModuleList:
+    return next(child for child in model.network.denoiser.children() if isinstance(child, torch.nn.ModuleList))
+
+
 def test_a_card_that_is_too_small_is_refused_before_weights_are_read(shelf: Path) -> None:
     with pytest.raises(DoesNotFitError, match="free memory on a card, got 0.0 GB"):
         assemble("framepack-f1", settings(shelf), card=Card("a card", 10**6, 1e12, 1e9))
@@ -107,6 +125,28 @@ def test_adapters_change_what_is_seen_by_their_strength(shelf: Path, tmp_path: P
     assert off == 0 < half < full
 
 
+def test_keys_say_what_the_operators_file_has_them_say(shelf: Path, tmp_path: Path) -> None:
+    phrases = tmp_path / "phrases.json"
+    phrases.write_text('[{"name": "climb", "keys": {"KeyU": 1}, "forward": "It rises.", "backward": "It sinks."}]')
+    for create_one, asked in ((create.framepack_f1, SMALL), (create.wan, SMALL), (create.helios, HELIOS)):
+        with warnings.catch_warnings(action="ignore", category=DeprecationWarning):  # of numpy, about diffusers
+            model = create_one(weights=str(shelf), device="cpu", camera=str(phrases), **asked)
+        [axis] = model.spec.controls.axes
+        assert (axis.name, axis.keys) == ("climb", (("KeyU", 1),))
+        assert model.camera.direct("a cat", np.ones((12, 1), np.float32)) == "a cat It rises."
+    for wrong, said in (
+        (tmp_path / "none.json", "`rewander models --show phrases` prints"),
+        (tmp_path, "Is a directory"),
+    ):
+        with pytest.raises(SettingsError, match=said):
+            assemble("framepack-f1", settings(shelf, camera=str(wrong)))
+
+
+def test_a_strength_is_for_files_only(shelf: Path, tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="no strength for a folder"):
+        assemble("framepack-f1", settings(shelf, lora=f"{tmp_path}*0.5"))
+
+
 def test_quantized_weights_play_without_a_gpu_too(shelf: Path) -> None:
     plain, coarse = (section(assemble("framepack-f1", settings(shelf, quantize=kind))) for kind in ("", "fp8"))
     assert 0 < np.abs(coarse.astype(int) - plain).mean() < 8
@@ -123,9 +163,13 @@ def test_images_of_a_folder_are_where_worlds_begin(shelf: Path, tmp_path: Path) 
 
 
 def test_what_is_asked_of_the_machine_follows_from_the_settings(shelf: Path) -> None:
-    work = work_of("wan", settings(shelf), batch=3)
+    work = work_of("wan", {}, settings(shelf, cache="first-block"), batch=3)
     assert (work.frame_shape, work.steps, work.batch, work.passes) == ((48, 80), 2, 3, 2)
-    assert work_of("framepack-f1", Settings(), batch=1).frame_shape == (480, 832)
+    assert work.cache == FirstBlockCache()
+    assert work_of("wan", {}, settings(shelf, guidance=1), batch=1).passes == 1
+    assert work_of("framepack-f1", {}, Settings(), batch=1).frame_shape == (480, 832)
+    work = work_of("helios", find(Shelf((shelf,)), "helios"), Settings(), batch=1)
+    assert (work.frame_shape, work.steps, work.passes) == ((384, 640), 50, 2)
 
 
 def test_what_cannot_be_is_said(shelf: Path, tmp_path: Path) -> None:

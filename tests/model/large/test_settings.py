@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from model.framepack.step_cache import FirstBlockCache, TeaCache
-from model.large.settings import Settings, SettingsError, parse_settings
+from model.large.settings import Settings, SettingsError, explained, parse_settings
 
 
 def test_words_become_what_they_mean() -> None:
@@ -38,3 +38,11 @@ def test_caches_by_their_names() -> None:
     assert Settings().rule is None
     assert Settings(cache="teacache").rule == TeaCache()
     assert Settings(cache="first-block", threshold=0.2).rule == FirstBlockCache(0.2)
+
+
+def test_every_setting_is_explained() -> None:
+    rows = {name: (values, meaning) for name, values, meaning in explained()}
+    assert list(rows) == list(Settings.__struct_fields__)
+    assert rows["quantize"][0] == "fp8 or int8 or nf4"
+    assert (rows["steps"][0], rows["compile"][0], rows["lora"][0]) == ("number", "true or false", "text")
+    assert all(meaning.strip() for _, meaning in rows.values())

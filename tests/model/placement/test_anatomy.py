@@ -10,9 +10,11 @@ from torch.utils.flop_counter import FlopCounterMode
 from model.checkpoints.fill import EXACT, outline
 from model.checkpoints.load import FRAMEPACK, WAN
 from model.checkpoints.released import released
+from model.framepack.step_cache import FirstBlockCache, TeaCache
 from model.hunyuan.network import Context, Denoiser, Given
 from model.packing.rope import Rotation
 from model.placement.anatomy import Work, dissect, part_of
+from model.placement.measure import measure
 from tests.model.helios import tiny as tiny_helios
 from tests.model.hunyuan import tiny
 from tests.model.wan import tiny as tiny_wan
@@ -49,6 +51,28 @@ def test_twice_the_sessions_are_twice_the_work() -> None:
     assert 1.5 * one.step.peak_bytes < two.step.peak_bytes <= 2 * one.step.peak_bytes
     guided = bodies.small(replace(bodies.SMALL, passes=2))
     assert guided.step.flops == 2 * one.step.flops and guided.step.peak_bytes == one.step.peak_bytes
+
+
+def test_a_step_cache_keeps_something() -> None:
+    """TeaCache also what it looks into, which is not streamed with its block."""
+    plain, first, tea = (
+        bodies.small(replace(bodies.SMALL, cache=rule)) for rule in (None, FirstBlockCache(), TeaCache())
+    )
+    context, target, width = 15 + 4 * 2 + 6 + 15, 45, 20
+    assert first.step.peak_bytes - plain.step.peak_bytes == (context + 2 * target) * width * 4
+    assert first.parts == plain.parts
+    norm = tiny.parts().transformer.transformer_blocks[0].norm1
+    kept = tea.parts["transformer"].rest_bytes - plain.parts["transformer"].rest_bytes
+    assert kept == sum(p.numel() * 4 for p in norm.parameters()) > 0
+
+
+def test_tiles_cost_what_they_cost_with_their_edges_blended() -> None:
+    vae, latents = bodies.small_modules()["vae"], (1, 16, 6, 40, 40)
+    vae.enable_tiling()
+    blended = measure(lambda: vae.decode(torch.empty(latents, device="meta")), weights=vae.parameters())
+    work = replace(bodies.SMALL, frame_shape=(320, 320))
+    assert bodies.small(work).tiled == blended
+    assert bodies.small(work).decode.peak_bytes > blended.peak_bytes
 
 
 @pytest.mark.parametrize("of", [tiny_wan, tiny_helios], ids=["wan", "helios"])
