@@ -167,7 +167,7 @@ class Rooms:
         shown = [Shown(self.layout.groups, *row) for row in zip(seen, (s.cache for s in states), strict=True)]
         jobs = self.start(states, self.prepare(states, controls, seen), shown)
         for job, history in zip(jobs, histories, strict=True):
-            if not job.prepared.control.any():  # nothing moves in this world but the camera: the next frame is this one
+            if torch.equal(job.prepared.pose[0].cpu(), job.state.pose):  # nothing moves in this world but the camera
                 job.noisy, job.sigmas = _tensor(history.latents[-1:]).to(self.device), [0.0]
         return jobs
 
@@ -328,8 +328,13 @@ def create(*, weights: str = "", schedule: str = SCHEDULE) -> Rooms:
 
     As settings it takes another folder of `weights`, and a `schedule`.
     """
-    torch.set_num_threads(max(1, (os.cpu_count() or 2) - 1))
+    use_threads(None)
     return load(Path(weights) if weights else SHIPPED, schedule=schedule)
+
+
+def use_threads(count: int | None) -> None:
+    """Let torch have `count` threads, or all cores but one."""
+    torch.set_num_threads(count or max(1, (os.cpu_count() or 2) - 1))
 
 
 def fast_dtype(device: str) -> torch.dtype:

@@ -196,6 +196,17 @@ def test_a_camera_at_rest_keeps_its_picture() -> None:
     assert (frames == frames[:, :1]).all()
 
 
+def test_a_camera_that_a_wall_stops_keeps_its_picture() -> None:
+    model, one = rooms(), record()
+    one.controls[30:] = (0.6, 0.0, 0.0)
+    model.reach.forward = lambda ground, control, last: 0.2 * control[:, :2]  # type: ignore[method-assign]
+    (done,), _ = rollout(model, [one], first=30, frames=2)
+    assert np.array_equal(done.latents[31], one.latents[29])
+    one.controls[30:, 2] = 0.5  # it can still look around
+    (done,), _ = rollout(model, [one], first=30, frames=2)
+    assert not np.array_equal(done.latents[30], one.latents[29])
+
+
 def test_the_start_is_the_image_in_its_middle() -> None:
     model = rooms()
     image = np.zeros((90, 200, 3), np.uint8)
