@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 from rich.progress import track
 
-from . import model_commands, queue_commands, train_commands, world_commands
+from . import eval_commands, model_commands, queue_commands, train_commands, world_commands
 from .extras import extra
 from .queue_commands import Clips, clip_errors
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 app = typer.Typer(no_args_is_help=True, add_completion=False)
 app.command()(train_commands.train)
 app.command()(model_commands.models)
+app.add_typer(eval_commands.app, name="eval")
 app.add_typer(queue_commands.app, name="clips")
 app.add_typer(world_commands.app, name="worlds")
 
@@ -260,48 +261,6 @@ def bench(
     for key, value in figures.items():
         table.add_row(key, f"{value:.2f}")
     Console().print(table)
-
-
-@app.command("eval")
-def evaluate(
-    protocol: Annotated[list[str] | None, typer.Option(help="forward, revisit, loop, drift, ...; repeatable.")] = None,
-    method: Annotated[
-        list[str] | None, typer.Option(help="Ways to recall: ours, off, recent, ...; repeatable.")
-    ] = None,
-    sets: Annotated[list[str] | None, typer.Option("--set", help="Of revisit: spin-360, ...; repeatable.")] = None,
-    weights: Annotated[Path | None, typer.Option(help="A folder of weights; the shipped ones by default.")] = None,
-    videos: Annotated[int, typer.Option(min=1, help="Of each set.")] = 16,
-    runs: Annotated[int, typer.Option(min=1, help="Of the 64-frame rollouts.")] = 50,
-    seeds: Annotated[int, typer.Option(min=1, help="Noise seeds for each video.")] = 3,
-    long_runs: Annotated[int, typer.Option(min=1, help="Runs of long play.")] = 20,
-    long_frames: Annotated[int, typer.Option(min=100, help="Frames of long play.")] = 10_000,
-    frozen: Annotated[Path, typer.Option(help="Where the frozen sets are rendered, once.")] = Path("data/frozen"),
-    out: Annotated[Path, typer.Option(help="The report: JSON, Markdown, plots, picture strips.")] = Path("runs/eval"),
-    as_json: Annotated[bool, typer.Option("--json", help="Print flat keys and numbers.")] = False,
-) -> None:
-    """Measure the `rooms` model: next frames, revisits, loops, drift, control, retrieval."""
-    import json
-
-    with extra("train"):
-        from model.evaluation.suite import Extent
-        from model.rooms.world import create
-        from model.rooms.world import load as load_weights
-
-        from .evaluate import PROTOCOLS, Options
-        from .evaluate import evaluate as run_protocols
-
-    options = Options(frozen, out, extent=Extent(videos=videos, runs=runs, seeds=seeds))
-    options = replace(options, long_runs=long_runs, long_frames=long_frames, protocols=tuple(protocol or PROTOCOLS))
-    if method:
-        options = replace(options, methods=tuple(method))
-    if sets:
-        options = replace(options, extent=replace(options.extent, sets=tuple(sets)))
-    model = load_weights(weights) if weights else create()
-    try:
-        figures = run_protocols(model, options, tell=lambda doing: typer.echo(doing, err=True))
-    except ValueError as error:
-        raise typer.BadParameter(str(error)) from error
-    typer.echo(json.dumps(figures, indent=1) if as_json else (out / "report.md").read_text())
 
 
 @app.command()

@@ -199,6 +199,8 @@ def _frozen_sets() -> Iterator[FrozenSet]:
     ]
     for i, (name, (plan, first, length), home) in enumerate(rows, 1):
         yield FrozenSet(name, plan, first, length, FIRST_SEED + i * _SEEDS_PER_SET, home)
+    plan, first, length = _there_and_back(152)
+    yield FrozenSet("retrace", plan, first, length, FIRST_SEED + (len(rows) + 3) * _SEEDS_PER_SET, 0)
 
 
 SETS = {frozen.name: frozen for frozen in _frozen_sets()}

@@ -1,0 +1,199 @@
+"""Run the rows of the tables, each saved as soon as it is done: rollouts under recorded controls and poses.
+
+Legend: V videos, S seeds, M generated frames.
+"""
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from ..drift.alternatives import anchor_frames, repeat_image_to_video
+from ..drift.discretize import CODEBOOK, Codebook, load_codebook, train_codebook
+from ..drift.orders import Clip, Sampling, forward, inverted
+from ..lora.files import fuse_lora
+from ..packing.schedule import Schedule
+from ..rooms.layout import layout_of
+from ..rooms.offline import Offline, Treatment, Walk
+from ..rooms.weights import SHIPPED, load_weights
+from ..rooms.world import SCHEDULE, Rooms, fast_dtype
+from .cases import decoded
+from .courses import Course, Figures, courses, figures_of
+from .pictures import spaced, strip
+from .rollout import Recall, Record
+from .rows import Row
+
+VARIANT = "variant.json"  # in the folder of a fine-tuning: the schedules that it learned
+_ALTERNATIVES: dict[str, Callable[[Sampling], Sampling]] = {
+    "": lambda sampling: sampling,
+    "repeat": repeat_image_to_video,
+    "anchors": partial(anchor_frames, anchors=(0,)),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Trials:
+    """How much is run, on what, and where it is kept."""
+
+    out: Path
+    frozen: Path = Path("data/frozen")
+    weights: Path = SHIPPED
+    adapters: Path | None = None  # a folder of fine-tunings, each in a folder of its name
+    videos: int = 4
+    seeds: int = 3
+    frames: int = 240
+
+    def variant(self, row: Row) -> str | None:
+        """The fine-tuning that a row takes, "" for the weights as they are, None if it is not there."""
+        for name in row.variants:
+            if not name or (self.adapters is not None and (self.adapters / name / "lora").exists()):
+                return name
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What a row came to."""
+
+    variant: str
+    tokens: int  # of the context, at the end
+    ms: float  # of a frame, in batches of all walks
+    figures: Figures = field(default_factory=dict)
+
+    def over_seeds(self, name: str) -> tuple[float, float]:
+        """Mean over videos, and then mean and standard deviation over seeds; NaN if no video has the figure."""
+        found = np.array(self.figures[name])
+        if np.isnan(found).all(axis=1).any():
+            return float("nan"), float("nan")
+        means = np.nanmean(found, axis=1)
+        return float(means.mean()), float(means.std(ddof=1)) if len(means) > 1 else 0.0
+
+
+def run_rows(
+    rows: Sequence[Row], trials: Trials, *, recall: Callable[[Rooms], Recall], tell: Callable[[str], None]
+) -> Iterator[tuple[Row, Result | None]]:
+    """Each row with what it came to, run now or saved by an earlier call with the same weights and numbers.
+
+    None for rows whose fine-tuning is not there. `recall` makes a fresh recall for rows that have one.
+    """
+    loaded: list[Course] = []
+    for number, row in enumerate(rows, 1):
+        variant = trials.variant(row)
+        if variant is None:
+            yield row, None
+            continue
+        path = trials.out / "rows" / f"{_identity(row, trials, variant)}.json"
+        if not path.exists():
+            tell(f"{number} of {len(rows)}: {row.name} ({row.schedule}{', ' + variant if variant else ''})")
+            model, codebook = prepared(row, trials, variant)
+            loaded = loaded or courses(model, trials.frozen, videos=trials.videos, frames=trials.frames)
+            result = _run(row, model, codebook, loaded, trials=trials, recall=recall)
+            _save(path, row, result)
+        yield row, _load(path)
+
+
+def prepared(row: Row, trials: Trials, variant: str) -> tuple[Rooms, Codebook | None]:
+    """The model with a row's fine-tuning in its weights, and the codebook of its +D.
+
+    That of the fine-tuning, or one of the latents that worlds begin from, which training has seen.
+    """
+    networks, starts = load_weights(trials.weights)
+    size, folder = networks.dit.config.latent_size, (trials.adapters or trials.out) / variant / "lora"
+    if variant:
+        for schedule in json.loads((folder / VARIANT).read_text())["schedules"]:
+            networks.dit.add_kernels(layout_of(Schedule.parse(schedule), size=size).kernels)
+        fuse_lora(folder, networks.dit, learned={"patchify": networks.dit.patchify})
+    model = Rooms(networks, starts, dtype=fast_dtype("cpu"), schedule=SCHEDULE)
+    if not row.entries:
+        return model, None
+    if variant and (folder / CODEBOOK).exists():
+        return model, load_codebook(folder / CODEBOOK, channels=starts.shape[1])
+    return model, train_codebook(starts.cpu(), size=row.entries)
+
+
+def samplings(row: Row, *, first: int, frames: int) -> Iterator[Sampling]:
+    """The row's plan: forward, or inverted `ahead` frames at a time."""
+    schedule, change = Schedule.parse(row.schedule), _ALTERNATIVES[row.alternative]
+    if row.order == "vanilla":
+        yield from map(change, forward(schedule, Clip(frames, given=first)))
+        return
+    for start in range(first, first + frames, row.ahead):
+        yield from inverted(schedule, Clip(min(row.ahead, first + frames - start), given=start))
+
+
+def _run(
+    row: Row,
+    model: Rooms,
+    codebook: Codebook | None,
+    found: Sequence[Course],
+    *,
+    trials: Trials,
+    recall: Callable[[Rooms], Recall],
+) -> Result:
+    treatment = Treatment(codebook, row.noise, row.pictures, row.guidance)
+    offline, recalls = Offline(model, Schedule.parse(row.schedule), treatment), recall(model) if row.recalls else None
+    pairs = [(seed, course) for seed in range(trials.seeds) for course in found]
+    spent, tail, walks = 0.0, 0, []
+    for start in range(0, len(pairs), model.spec.max_batch):
+        part = [
+            offline.walk(
+                course.latents, course.video.controls, course.poses, seed=1000 * seed + course.video.seed % 1000
+            )
+            for seed, course in pairs[start : start + model.spec.max_batch]
+        ]
+        began = time.perf_counter()
+        tail = _generate(row, offline, part, first=found[0].first, recall=recalls)
+        spent += time.perf_counter() - began
+        walks += part
+    shown = [decoded(model, walk.latents[found[0].first :]) for walk in walks]
+    _save_strip(trials, row, found[0].reference, shown[0])
+    ms = 1000 * spent / (len(pairs) * trials.frames)
+    return Result(trials.variant(row) or "", offline.tokens(tail=tail), ms, figures_of(found, shown, trials.seeds))
+
+
+def _generate(row: Row, offline: Offline, walks: Sequence[Walk], *, first: int, recall: Recall | None) -> int:
+    """Make all frames from `first` on; returns how many latents have left the slots."""
+    for walk in walks:
+        walk.latents[first:] = 0
+        offline.show(walk, range(first))
+    records = [Record(walk.latents, walk.controls, walk.poses, truth=walk.poses) for walk in walks]
+    tail = 0
+    for sampling in samplings(row, first=first, frames=len(walks[0].latents) - first):
+        now = sampling.target[0]
+        offline.make(walks, sampling, recalled=[recall(record, now) for record in records] if recall else ())
+        tail = len(sampling.tail.sources)
+    return tail
+
+
+def _identity(row: Row, trials: Trials, variant: str) -> str:
+    """Of a run: what is done, with which weights, on how much."""
+    folder = (trials.adapters or trials.out) / variant / "lora" if variant else None
+    weights = [_digest(trials.weights / "dit.safetensors"), _digest(folder / "lora.safetensors") if folder else ""]
+    asked = [asdict(row.doing()), weights, trials.videos, trials.seeds, trials.frames]
+    return hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:16]
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _save(path: Path, row: Row, result: Result) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial_path = path.with_suffix(".part")
+    partial_path.write_text(json.dumps({"row": asdict(row.doing()), "result": asdict(result)}, indent=1) + "\n")
+    partial_path.rename(path)
+
+
+def _load(path: Path) -> Result:
+    return Result(**json.loads(path.read_text())["result"])
+
+
+def _save_strip(trials: Trials, row: Row, reference: np.ndarray, shown: np.ndarray) -> None:
+    (trials.out / "pictures").mkdir(parents=True, exist_ok=True)
+    rows, name = {"ground truth": reference, "generated": shown}, f"{row.part}-{row.name}".replace(" ", "-")
+    strip(rows, spaced(len(shown), min(len(shown), 10))).save(trials.out / "pictures" / f"{name}.png")
