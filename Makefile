@@ -1,4 +1,5 @@
-# Every target does its own set-up, and only when it is out of date. `make KIND=cpu` ignores a GPU.
+# Every target does its own set-up, and only when it is out of date. `make KIND=cpu` ignores a GPU; `make test WORKERS=2`
+# takes two processes instead of as many as there are processors.
 KIND := $(or $(KIND),$(if $(shell nvidia-smi -L 2>/dev/null),gpu,cpu))
 PYTHON ?= $(firstword $(shell for p in python3 python3.11 python3.12 python3.13 python3.14; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p; done; true))
@@ -7,6 +8,8 @@ INPUTS := pyproject.toml .ci/constraints.txt .ci/constraints-$(KIND).txt
 LIBRARIES := libegl1 libgl1 libglu1-mesa libgl1-mesa-dri
 PLAYERS := gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-bad gstreamer1.0-nice \
 	gstreamer1.0-libav python3-gi gir1.2-gst-plugins-bad-1.0 coturn
+WORKERS ?= logical
+PARALLEL := -n $(WORKERS) --maxprocesses=8 --dist=worksteal
 SLOW := gpu or slow or network or fuzz or soak
 
 .PHONY: help play test test-all check bench format clean
@@ -21,11 +24,11 @@ play: .venv/.play-$(KIND)
 
 test: .venv/.dev-$(KIND)
 	@.ci/debian chromium $(LIBRARIES)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(PARALLEL)
 
 test-all: .venv/.dev-$(KIND)
 	@.ci/debian chromium $(LIBRARIES) $(PLAYERS)
-	$(BIN)/python -m pytest -m "not ($(SLOW))"
+	$(BIN)/python -m pytest $(PARALLEL) -m "not ($(SLOW))"
 	$(BIN)/python -m pytest -m "$(SLOW)"
 
 bench: .venv/.play-$(KIND)

@@ -4,7 +4,7 @@ import faulthandler
 import os
 import shutil
 import subprocess
-from functools import cache
+from collections.abc import Callable
 from pathlib import Path
 
 import hypothesis
@@ -12,7 +12,7 @@ import pytest
 
 WEIGHTS = Path(__file__).parent.parent / "model" / "rooms" / "weights"
 UNHURRIED = ("fuzz", "soak")
-THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "LP_NUM_THREADS")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -28,9 +28,10 @@ def pytest_configure() -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    for item in items:
-        for marker, reason in _unmet().items():
-            if item.get_closest_marker(marker):
+    for marker, (is_met, reason) in NEEDS.items():
+        marked = [item for item in items if item.get_closest_marker(marker)]
+        if marked and not is_met():
+            for item in marked:
                 item.add_marker(pytest.mark.skip(reason=reason))
 
 
@@ -40,23 +41,10 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         faulthandler.cancel_dump_traceback_later()
 
 
-def _unmet() -> dict[str, str]:
-    """Markers whose need this machine does not meet, with the reason."""
-    needs = {
-        "gpu": (shutil.which("nvidia-smi"), "needs an NVIDIA GPU"),
-        "browser": (_chromium(), "needs Chromium: apt-get install chromium"),
-        "players": (_has_gstreamer(), "needs GStreamer's webrtcbin: see PLAYERS in the Makefile"),
-        "network": (_can_make_networks(), "needs root, iproute2 and /dev/net/tun"),
-        "weights": (any(WEIGHTS.glob("*.safetensors")), "needs the shipped weights"),
-    }
-    return {marker: reason for marker, (met, reason) in needs.items() if not met}
-
-
 def _can_make_networks() -> bool:
     return os.geteuid() == 0 and shutil.which("ip") is not None and os.path.exists("/dev/net/tun")
 
 
-@cache
 def _has_gstreamer() -> bool:
     look = "import gi; gi.require_version('GstWebRTC', '1.0'); from gi.repository import Gst as g; g.init(None); "
     look += "assert g.ElementFactory.find('webrtcbin') and g.ElementFactory.find('avdec_h264')"
@@ -67,6 +55,15 @@ def _has_gstreamer() -> bool:
 
 def _chromium() -> str | None:
     return shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+
+
+NEEDS: dict[str, tuple[Callable[[], object], str]] = {
+    "gpu": (lambda: shutil.which("nvidia-smi"), "needs an NVIDIA GPU"),
+    "browser": (_chromium, "needs Chromium: apt-get install chromium"),
+    "players": (_has_gstreamer, "needs GStreamer's webrtcbin: see PLAYERS in the Makefile"),
+    "network": (_can_make_networks, "needs root, iproute2 and /dev/net/tun"),
+    "weights": (lambda: any(WEIGHTS.glob("*.safetensors")), "needs the shipped weights"),
+}
 
 
 @pytest.fixture(scope="session")
