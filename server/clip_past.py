@@ -8,7 +8,8 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 
-from model.clips.footage import count_frames, fit, last_frames, read_frames
+from model.clips.fit import fit
+from model.clips.footage import count_frames, last_frames, read_frames
 from model.clips.job import Job
 from model.clips.mp4 import open_video, read_comment
 from model.clips.request import ClipRequest, RequestError, parse_tag, rate_of, section_frames

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import av
 import numpy as np
-from PIL import Image
 
+from .fit import fit
 from .mp4 import VideoError, open_video
 
 MAX_PIXELS = 16_000_000  # of a frame
@@ -34,18 +34,6 @@ def last_frames(path: Path, num: int, *, rate: Fraction, shape: tuple[int, int])
     """The last `num` frames of `read_frames`, or all if there are fewer, and how many come before them."""
     skipped = max(0, count_frames(path, rate=rate) - num)
     return skipped, islice(read_frames(path, rate=rate, shape=shape), skipped, None)
-
-
-def fit(image: np.ndarray, *, shape: tuple[int, int]) -> np.ndarray:
-    """The middle of an image (H, W, 3) uint8 with the aspect of `shape`, resized to it."""
-    (height, width), (rows, columns) = image.shape[:2], shape
-    if (height, width) == shape:
-        return image
-    scale = min(height / rows, width / columns)
-    wide, high = round(columns * scale), round(rows * scale)
-    left, top = (width - wide) // 2, (height - high) // 2
-    middle = Image.fromarray(image[top : top + high, left : left + wide])
-    return np.asarray(middle.resize((columns, rows), Image.Resampling.LANCZOS))
 
 
 def _shown(path: Path, rate: Fraction) -> Iterator[av.VideoFrame]:

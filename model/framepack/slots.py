@@ -1,17 +1,20 @@
 """What a network is shown of a session or of a planned clip: latents in the slots of a schedule, as pieces to pack."""
 
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ..clips.planned import Aim
 from ..drift.orders import EMPTY, OrderError
 from ..packing.layout import lay_out
 from ..packing.pack import Piece
 from ..packing.schedule import Schedule
 from ..world_model import History
+
+if TYPE_CHECKING:
+    from ..clips.planned import Aim  # which brings libraries that only clips need
 
 
 class SlotsError(ValueError):
@@ -57,7 +60,7 @@ class Slots:
         return pieces
 
 
-def aimed_pieces(aim: Aim) -> list[Piece]:
+def aimed_pieces(aim: "Aim") -> list[Piece]:
     """What a planned sampling sees; raises OrderError for what it cannot be shown."""
     if aim.sampling.tail.sources:
         raise OrderError("expected a schedule that deletes its tail, got one that keeps some of it")

@@ -5,16 +5,14 @@ C x h x w one latent, S latents of a section.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ..clips.footage import fit
-from ..clips.planned import Aim
+from ..clips.fit import fit
 from ..clips.request import Order
-from ..drift.discretize import Codebook
 from ..packing.pack import Piece
 from ..packing.schedule import Schedule
 from ..sampling import Euler, Solver, UniPC, shift_of_tokens, sigmas_of
@@ -27,6 +25,10 @@ from .slots import Slots, aimed_pieces, with_target
 from .step_cache import StepCache, step_caches
 from .stepping import step_all
 from .wording import Mix, Wording
+
+if TYPE_CHECKING:
+    from ..clips.planned import Aim  # these bring libraries that only clips need
+    from ..drift.discretize import Codebook
 
 SOLVERS = {"euler": Euler, "unipc": UniPC}
 Paint = Callable[[str, int], np.ndarray]  # a frame (H, W, 3) uint8 of the model's size, from a prompt and a seed
@@ -124,7 +126,7 @@ class FramePack:
         return [self._begin(*row) for row in zip(states, controls, histories, strict=True)]
 
     @torch.inference_mode()
-    def begin_planned(self, state: FramePackState, aim: Aim) -> FramePackJob:
+    def begin_planned(self, state: FramePackState, aim: "Aim") -> FramePackJob:
         """Start one sampling of a plan; raises OrderError or ValueError for what the network cannot be shown."""
         size, ratio = self.spec.section_latents, self.spec.frames_per_latent
         firsts = aim.sampling.target[::size]

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from safetensors.numpy import load_file, save_file
 
-from ..clips.footage import fit
+from ..clips.fit import fit
 from ..framepack.pictures import Pictures
 from ..training.record import load_episode
 from ..world_model import History

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from model.clips.footage import count_frames, fit, last_frames, read_frames
+from model.clips.footage import count_frames, last_frames, read_frames
 from model.clips.mp4 import VideoError
 
 from .videos import close, gray, levels, write_video
@@ -47,16 +47,6 @@ def test_a_video_that_breaks_off_is_refused(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-2_000])
     with pytest.raises(VideoError):
         list(read_frames(path, rate=Fraction(15), shape=SHAPE))
-
-
-@pytest.mark.parametrize(("height", "width"), [(64, 128), (128, 64), (40, 20), (32, 32)])
-def test_the_middle_of_an_image_fits(height: int, width: int) -> None:
-    image = np.zeros((height, width, 3), np.uint8)
-    side = min(height, width)
-    top, left = (height - side) // 2, (width - side) // 2
-    image[top : top + side, left : left + side] = 255
-    assert fit(image, shape=(16, 16)).min() == 255
-    assert fit(image, shape=(16, 16)).shape == (16, 16, 3)
 
 
 def test_an_image_keeps_what_is_up(tmp_path: Path) -> None:
