@@ -4,10 +4,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, Route, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, Route, expect, sync_playwright
 
 from tests.client_demo.serving import served
 
+PATIENCE = 60_000  # milliseconds: of a machine that is busy with other things
 PAGE = Path(__file__).parents[2] / "client_demo" / "page"
 QUIET = (
     "--headless=new --no-sandbox --disable-gpu --disable-quic --no-first-run "
@@ -19,13 +20,14 @@ QUIET = (
 def browser(chromium: str) -> Iterator[Browser]:
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=QUIET)
+        expect.set_options(timeout=PATIENCE)
         yield browser
         browser.close()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def world() -> Iterator[str]:
-    """Address of a server that plays the tiny model."""
+    """Address of a server that plays the tiny model, in a world of its own for everyone who asks for one."""
     with served("tiny") as address:
         yield address
 
@@ -39,7 +41,7 @@ def url(world: str) -> str:
 @pytest.fixture
 def context(browser: Browser) -> Iterator[BrowserContext]:
     context = browser.new_context(viewport={"width": 640, "height": 480})
-    context.set_default_timeout(20_000)
+    context.set_default_timeout(PATIENCE)
     yield context
     context.close()
 

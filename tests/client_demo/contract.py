@@ -12,7 +12,7 @@ from server.asyncapi import document
 def check(data: bytes) -> None:
     """Raise unless `data` is a message that the document lets a client send."""
     message = msgpack.unpackb(data)
-    _validators()[message["t"]].validate(_as_text(message))
+    _validators()[message["t"]].validate(as_text(message))
 
 
 @cache
@@ -27,10 +27,10 @@ def _validators() -> dict[str, Draft7Validator]:
     }
 
 
-def _as_text(plain: Any) -> Any:
+def as_text(plain: Any) -> Any:
     """JSON Schema knows no bytes: they are strings of the format `binary` to it."""
     if isinstance(plain, bytes):
         return plain.decode("latin-1")
     if isinstance(plain, dict):
-        return {key: _as_text(value) for key, value in plain.items()}
-    return [_as_text(one) for one in plain] if isinstance(plain, list) else plain
+        return {key: as_text(value) for key, value in plain.items()}
+    return [as_text(one) for one in plain] if isinstance(plain, list) else plain

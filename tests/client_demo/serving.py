@@ -15,10 +15,8 @@ import uvicorn
 from model.world_model import WorldModel
 from server.diary import DiaryConfig
 from server.engine import EngineConfig
-from server.ice import IceConfig
 from server.limits import LimitConfig
 from server.lobby import LobbyConfig
-from server.rtc import RtcConfig
 from server.serve import ServeConfig, build
 from tests.client_demo.blink_model import BlinkModel
 from tests.client_demo.stock_aiortc import stock_app
@@ -26,11 +24,9 @@ from tests.server.tiny_model import TinyModel
 
 ROOT = Path(__file__).parents[2]
 STOP_SECONDS = 15.0
-ROOMY = ServeConfig(engine=EngineConfig(max_sessions=64), lobby=LobbyConfig(viewers=64))
+ROOMY = ServeConfig(engine=EngineConfig(max_sessions=256), lobby=LobbyConfig(viewers=64))
 FULL = ServeConfig(engine=EngineConfig(max_sessions=1, player_grace=0.5))
-UNWATCHED = ServeConfig(lobby=LobbyConfig(viewers=0))
 CROWDED = ServeConfig(engine=EngineConfig(max_sessions=32, least_rate=0.01, player_grace=2.0))
-TURN = IceConfig(turn=("turn:127.0.0.1:9?transport=udp",), turn_secret="north")
 
 
 @contextmanager
@@ -80,8 +76,6 @@ def _tell(address: str) -> None:
 SERVERS: dict[str, Callable[[int], None]] = {
     "tiny": lambda port: _ours(TinyModel(), ROOMY, port=port),
     "tiny-full": lambda port: _ours(TinyModel(), FULL, port=port),
-    "tiny-unwatched": lambda port: _ours(TinyModel(), UNWATCHED, port=port),
-    "tiny-turn": lambda port: _ours(TinyModel(), ServeConfig(rtc=RtcConfig(ice=TURN)), port=port),
     "blink": lambda port: _ours(BlinkModel(), ROOMY, port=port),
     "crowded": _crowded,
     "stock": _stock,

@@ -236,13 +236,13 @@ async def test_a_server_that_stays_away_is_given_up() -> None:
 
 async def test_a_viewer_sees_the_players_frames(url: str) -> None:
     async with Client(url, seed=3) as player, Client(url, session=player.welcome["session"], role="viewer") as viewer:
-        seen = {frame.receipt.frame: frame.pixels for frame in [await viewer.frame() for _ in range(5)]}
-        for _ in range(20):
-            frame = await player.frame()
-            if frame.receipt.frame in seen:
-                np.testing.assert_array_equal(frame.pixels, seen[frame.receipt.frame])
-                return
-        pytest.fail("expected a frame that both have seen")
+        watched: dict[int, np.ndarray] = {}
+        played: dict[int, np.ndarray] = {}
+        while not (both := watched.keys() & played.keys()):
+            for client, frames in ((viewer, watched), (player, played)):
+                frame = await client.frame()
+                frames[frame.receipt.frame] = frame.pixels
+        np.testing.assert_array_equal(*(frames[min(both)] for frames in (watched, played)))
 
 
 async def test_a_world_of_the_same_seed_starts_the_same(url: str) -> None:

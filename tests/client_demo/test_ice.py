@@ -6,11 +6,14 @@ import pytest
 from playwright.sync_api import Page
 
 from server.ice import IceConfig, ice_links
-from tests.client_demo.serving import TURN, served
+from server.rtc import RtcConfig
+from server.serve import ServeConfig
 from tests.client_demo.visit import enter, shown
+from tests.server.background import in_background
 
 pytestmark = pytest.mark.browser
 
+TURN = IceConfig(turn=("turn:127.0.0.1:9?transport=udp",), turn_secret="north")
 READ = """async (header) => (await import("/ice.js")).iceServersOf(header)"""
 NOTE = """const set = RTCPeerConnection.prototype.setConfiguration;
 RTCPeerConnection.prototype.setConfiguration = function (configuration) {
@@ -45,8 +48,8 @@ def test_unquoted_attributes_and_other_orders_are_read_too(modules: Page) -> Non
 
 def test_the_page_gathers_at_the_servers_of_the_answer_and_connects(page: Page) -> None:
     page.add_init_script(NOTE)
-    with served("tiny-turn") as address:
-        enter(page, address, "?transport=rtc")
+    with in_background(ServeConfig(rtc=RtcConfig(ice=TURN))) as background:
+        enter(page, f"{background.server.url}/", "?transport=rtc")
         assert shown(page, "transport") == "WebRTC"
         configured = page.evaluate("configured")
         assert configured["gathering"] == "new"

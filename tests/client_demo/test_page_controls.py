@@ -6,7 +6,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from server import protocol as wire
-from tests.client_demo.visit import enter, inputs_of, sent_by
+from tests.client_demo.visit import enter, inputs_of, sent_by, until
 
 pytestmark = pytest.mark.browser
 
@@ -14,19 +14,21 @@ pytestmark = pytest.mark.browser
 def test_every_change_is_sent_thrice_as_full_state(page: Page, world: str) -> None:
     messages = sent_by(page)
     enter(page, world, "?transport=ws&seed=3")
-    page.keyboard.press("KeyW", delay=120)
+    page.keyboard.down("KeyW")
+    until(page, lambda: len(inputs_of(messages)) >= 6)  # and on for as long as it is down
+    page.keyboard.up("KeyW")
     page.keyboard.press("KeyX")  # steers nothing here
-    page.wait_for_timeout(300)
+    until(page, lambda: [each.seq for each in inputs_of(messages)][-3:] == [2, 2, 2])
+    page.wait_for_timeout(100)
     inputs = inputs_of(messages)
     held = [each for each in inputs if each.seq == 1]
     released = [each for each in inputs if each.seq == 2]
     assert len(inputs) == len(held) + len(released)
-    assert len(held) >= 4  # at 60 Hz for as long as it was down
     assert len(released) == 3
     assert {tuple(each.keys) for each in held} == {("KeyW",)}
     assert {tuple(each.keys) for each in released} == {()}
     assert all(each.presses == {"KeyW": 1} for each in inputs)
-    assert all(8 < later.ts - earlier.ts < 100 for earlier, later in pairwise(released))
+    assert all(later.ts - earlier.ts >= 8 for earlier, later in pairwise(released))
     assert messages[0] == wire.Hello(seed=3)
     assert any(isinstance(message, wire.Ack) for message in messages)
 
@@ -42,10 +44,8 @@ def test_the_mouse_looks_around_once_it_is_captured(page: Page, world: str) -> N
     page.wait_for_function("document.pointerLockElement !== null")
     page.mouse.move(330, 190, steps=5)
     page.mouse.move(350, 195, steps=5)
-    page.wait_for_timeout(100)
-    inputs = inputs_of(messages)
-    assert inputs[-1].pointer == (50.0, -5.0)
-    assert not inputs[-1].keys
+    until(page, lambda: [each.pointer for each in inputs_of(messages)][-1:] == [(50.0, -5.0)])
+    assert not inputs_of(messages)[-1].keys
 
 
 def test_a_thumb_walks_and_a_finger_looks(browser: Browser, world: str) -> None:
@@ -63,8 +63,8 @@ def test_a_thumb_walks_and_a_finger_looks(browser: Browser, world: str) -> None:
     touch("Move", (1, 100, 612))
     touch("Start", (1, 100, 612), (2, 250, 300))
     touch("Move", (1, 100, 612), (2, 270, 290))
-    page.wait_for_timeout(100)
     expect(page.locator("#stick")).to_have_class("raised")
+    until(page, lambda: any(each.axes.get("climb") and each.pointer[0] > 30 for each in inputs_of(messages)))
     touch("End")
     page.wait_for_function("rewander.lastReceipt.applied_seq >= 3")
     inputs = inputs_of(messages)
@@ -89,8 +89,7 @@ def test_a_gamepad_walks_and_looks_past_its_dead_zone(page: Page, world: str) ->
     page.wait_for_timeout(100)
     assert not inputs_of(messages)
     page.evaluate("pad.axes = [0, -1, 0.575, 0]")
-    page.wait_for_timeout(100)
-    assert inputs_of(messages)[-1].axes == pytest.approx({"climb": 1.0, "turn": 0.5})
+    tilted = pytest.approx({"climb": 1.0, "turn": 0.5})
+    until(page, lambda: any(each.axes == tilted for each in inputs_of(messages)))
     page.evaluate("pad.connected = false")
-    page.wait_for_timeout(150)
-    assert inputs_of(messages)[-1].axes == {}
+    until(page, lambda: inputs_of(messages)[-1].axes == {})

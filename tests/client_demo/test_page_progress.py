@@ -8,9 +8,12 @@ from PIL import Image
 from playwright.sync_api import Page, WebSocketRoute, expect
 
 from server import protocol as wire
-from tests.client_demo.visit import enter, shown
+from tests.client_demo.visit import enter, more_frames, shown
 
 pytestmark = pytest.mark.browser
+
+
+FAR = 10**6  # a frame that is not shown in this test
 
 
 def jpeg() -> bytes:
@@ -25,14 +28,17 @@ def test_steps_and_preview_are_shown_until_the_frames_come(page: Page, world: st
     enter(page, world, "?transport=ws")
     bar = page.locator("#progress")
     expect(bar).to_have_css("opacity", "0")
-    awaited = shown(page, "lastReceipt.frame") + 100  # two seconds of the tiny model
-    routes[0].send(wire.encode(wire.Progress(awaited, 12, 25, jpeg())))
+    routes[0].send(wire.encode(wire.Progress(FAR, 12, 25, jpeg())))
     expect(bar).to_have_css("opacity", "1")
     expect(page.locator("#progress-text")).to_have_text("step 12 of 25")
     expect(page.locator("#progress-bar")).to_have_js_property("position", 12 / 25)
     expect(page.locator("#preview")).to_have_js_property("naturalWidth", 64)
-    routes[0].send(wire.encode(wire.Progress(awaited, 13, 25)))
+    routes[0].send(wire.encode(wire.Progress(FAR, 13, 25)))
     expect(page.locator("#progress-text")).to_have_text("step 13 of 25")
     expect(page.locator("#preview")).to_be_hidden()
+    more_frames(page)
+    expect(bar).to_have_css("opacity", "1")
+    awaited = shown(page, "lastReceipt.frame") + 10
+    routes[0].send(wire.encode(wire.Progress(awaited, 14, 25)))
     page.wait_for_function(f"rewander.lastReceipt.frame >= {awaited}")
     expect(bar).to_have_css("opacity", "0")

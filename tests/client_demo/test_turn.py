@@ -19,6 +19,7 @@ from server.rtc import RtcConfig
 from server.serve import ServeConfig
 from tests.client_demo.visit import enter, shown
 from tests.server.background import in_background
+from tests.server.ports import free_port
 
 pytestmark = pytest.mark.skipif(shutil.which("turnserver") is None, reason="needs coturn: apt-get install coturn")
 
@@ -39,9 +40,7 @@ KINDS = """async () => [...(await peer.getStats()).values()]
 @pytest.fixture
 def port(tmp_path: Path) -> Iterator[int]:
     """Where a TURN server listens that shares the secret with us."""
-    with closing(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) as free:
-        free.bind(("127.0.0.1", 0))
-        port: int = free.getsockname()[1]
+    port = free_port()
     own = [f"--listening-port={port}", f"--static-auth-secret={SECRET}", f"--pidfile={tmp_path / 'pid'}"]
     with subprocess.Popen(["turnserver", *OPTIONS, *own], stdout=subprocess.DEVNULL, cwd=tmp_path) as process:
         try:

@@ -1,5 +1,7 @@
 """What a browser test does and sees on the page."""
 
+import time
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -8,6 +10,7 @@ from playwright.sync_api import Page, WebSocketRoute
 from server import protocol as wire
 from tests.client_demo.contract import check
 
+PATIENCE = 60.0  # seconds: of a machine that is busy with other things
 LOOK = """() => {
   const context = new OffscreenCanvas(32, 16).getContext("2d", { willReadFrequently: true });
   context.drawImage(document.getElementById("picture"), 0, 0, 32, 16);
@@ -53,6 +56,24 @@ def sent_by(page: Page) -> list[wire.FromClient]:
 
     page.route_web_socket("**/ws", listen)
     return messages
+
+
+def until(page: Page, happened: Callable[[], object]) -> None:
+    """Wait for something that the page does not tell of, while its messages go on."""
+    deadline = time.monotonic() + PATIENCE
+    while not happened():
+        assert time.monotonic() < deadline, f"expected it to happen within {PATIENCE} s"
+        page.wait_for_timeout(20)
+
+
+def until_changed(page: Page, before: np.ndarray) -> None:
+    """Wait until the page shows another part of the world."""
+    until(page, lambda: change(before, picture(page)) > 15)
+
+
+def more_frames(page: Page, count: int = 5) -> None:
+    """Wait until so many more are shown: time enough for what should not happen."""
+    page.wait_for_function(f"rewander.framesShown >= {shown(page, 'framesShown') + count}")
 
 
 def inputs_of(messages: list[wire.FromClient]) -> list[wire.Input]:

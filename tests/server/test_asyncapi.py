@@ -13,6 +13,7 @@ from jsonschema import Draft7Validator, FormatChecker
 
 from server.asyncapi import document
 from server.protocol import SUBPROTOCOL, FromClient, FromServer, Message, encode
+from tests.client_demo.contract import as_text
 from tests.server.messages import messages
 from tests.server.running import fetch, running
 
@@ -92,8 +93,8 @@ def test_what_the_types_encode_the_schema_accepts(kind: type[Message]) -> None:
     @given(messages(kind))
     def check(message: Message) -> None:
         plain = msgpack.unpackb(encode(message))
-        validator.validate(_as_text(plain))
-        assert not validator.is_valid(_as_text(plain) | {"t": "another"})
+        validator.validate(as_text(plain))
+        assert not validator.is_valid(as_text(plain) | {"t": "another"})
 
     check()
 
@@ -114,12 +115,3 @@ def test_another_process_makes_the_same_bytes() -> None:
         for seed in ("1", "2")
     ]
     assert told[0].stdout == told[1].stdout == json.dumps(document()).encode() + b"\n"
-
-
-def _as_text(plain: Any) -> Any:
-    """JSON Schema knows no bytes: they are strings of the format `binary` to it."""
-    if isinstance(plain, bytes):
-        return plain.decode("latin-1")
-    if isinstance(plain, dict):
-        return {key: _as_text(value) for key, value in plain.items()}
-    return [_as_text(one) for one in plain] if isinstance(plain, list) else plain
