@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..clips.footage import fit
+from ..clips.fit import fit
 from ..drift.soft_append import num_frames
 from ..framepack.camera import Camera
 from ..framepack.network import Row
