@@ -14,6 +14,7 @@ from server.mailbox import Shot
 from server.metrics import Metrics
 from server.protocol import Error, Message, Recalled, Status
 from server.rate import START_RANGE
+from tests.server.running import until
 from tests.server.tiny_model import TinyModel
 
 
@@ -126,7 +127,6 @@ async def test_a_late_player_lowers_the_bit_rate_and_a_late_viewer_does_not() ->
     for role in ("viewer", "player"):
         async with on_air() as (broadcast, metrics):
             broadcast.join(role=role, codec="h264")  # type: ignore[arg-type]  # reads nothing
-            await asyncio.sleep(0.5)
-            assert metrics.dropped.labels(role, "h264")._value.get() > 0
+            await until(metrics.dropped.labels(role, "h264")._value.get)
             rate = broadcast._rate.bit_rate(now=broadcast._air.clock())
             assert (rate < START_RANGE[0]) == (role == "player")

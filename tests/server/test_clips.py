@@ -342,7 +342,7 @@ def test_a_video_is_extended(place: Place) -> None:
     assert all(close(frame, gray(levels(30)[-1]), by=6) for frame in frames[60:])
     assert parse_tag(read_comment(place.path / "a.mp4")).first_new == 60
     place.make(tiny(given=msgspec.structs.replace(given, keep=False)), name="b.mp4")
-    np.testing.assert_array_equal(len(read_video(place.path / "b.mp4")), 50)
+    assert len(read_video(place.path / "b.mp4")) == 50
 
 
 def test_a_clip_is_extended_to_where_its_controls_led(place: Place) -> None:
@@ -381,15 +381,15 @@ def test_a_preview_is_there_while_a_clip_is_made(place: Place) -> None:
 
 
 def test_memory_is_flat_in_the_length(place: Place) -> None:
-    place.submit("a.mp4", tiny(seconds=20, size=(32, 16)))
+    place.submit("a.mp4", tiny(seconds=10, size=(32, 16)))
     held: dict[int, int] = {}
 
     def tell(_job: Job, progress: Progress) -> None:
-        if progress.sections in (200, 999) and progress.step == 0:
+        if progress.sections in (100, 499) and progress.step == 0:
             held[progress.sections] = tracemalloc.get_traced_memory()[0]
 
     tracemalloc.start()
     [ended] = place.run(tell=tell)
     tracemalloc.stop()
     assert ended.state == "done"
-    assert held[999] - held[200] < 400_000  # 800 frames are 1.2 MB, their latents and memories 0.2 MB
+    assert held[499] - held[100] < 200_000  # 400 frames are 0.6 MB, their latents and memories 0.1 MB

@@ -14,6 +14,7 @@ from aiortc.rtcdtlstransport import generate_certificate
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from server.aiortc_internals import accept_rsa
+from server.broadcast import KEY_GAP
 from server.protocol import (
     SUBPROTOCOL,
     Ack,
@@ -192,12 +193,13 @@ async def test_everyone_gets_the_same_encoding_and_key_frames_are_shared() -> No
         async with WsClient(server.host, Hello(session=session, role="viewer", codec="h264")) as viewer:
             first = await viewer.next(Frame)
             assert first.key
-            keys = metrics.key_frames._value.get()
+            keys, began = metrics.key_frames._value.get(), asyncio.get_running_loop().time()
             for _ in range(10):
                 await player.ask_for_key()
-                await asyncio.sleep(0.02)
+            await until(lambda: metrics.key_frames._value.get() > keys)
             await viewer.frames(10)
-            assert 1 <= metrics.key_frames._value.get() - keys <= 2
+            took = asyncio.get_running_loop().time() - began
+            assert metrics.key_frames._value.get() - keys <= 1 + took / KEY_GAP
             assert metrics.encode._sum.get() > 0
             frames = metrics.frames._value.get()
             assert frames >= len(heard(player, Receipt))

@@ -96,7 +96,7 @@ async def test_a_signal_says_goodbye_and_the_world_is_there_again_after_a_restar
     assert time.monotonic() - began < 10
     async with running(config) as server, WsClient(server.host, Hello(codec="raw", resume=goaway.resume)) as client:
         assert client.welcome.session == goaway.resume.rpartition(".")[0]
-        assert last.receipt.frame <= (await client.next(Frame)).receipt.frame < last.receipt.frame + 40
+        assert last.receipt.frame <= (await client.next(Frame)).receipt.frame < last.receipt.frame + 500
 
 
 async def test_a_session_whose_journal_cannot_be_kept_plays_on(tmp_path: Path) -> None:

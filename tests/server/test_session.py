@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from model.world_model import History, Section
@@ -182,6 +182,7 @@ def test_without_poses_it_recalls_what_followed_the_like_of_the_present() -> Non
 controls = st.lists(st.sampled_from([RIGHT, LEFT, STILL, (0.0, 1.0)]), min_size=1, max_size=12)
 
 
+@settings(max_examples=30)
 @given(controls, controls)
 def test_a_batch_of_sessions_recalls_as_each_would_alone(first: list, second: list) -> None:
     model = TinyModel()

@@ -26,7 +26,8 @@ def folder(tmp_path: Path) -> Path:
 def train(folder: Path, *more: str) -> tuple[int, str]:
     options = ["--episodes", f"{folder}/episodes", "--weights", f"{folder}/weights", "--size", "32x48"]
     options += ["--schedule", "f1k1f4k4f2k2f1k1_g2", "--steps", "2", "--rank", "3", "--threads", "1", "--device", "cpu"]
-    result = CliRunner().invoke(app, ["train", "lora", f"{folder}/out", *options, *more], env={"COLUMNS": "400"})
+    command = ["train", "lora", f"{folder}/out", *options, *more]
+    result = CliRunner().invoke(app, command, env={"COLUMNS": "400"}, catch_exceptions=False)
     return result.exit_code, result.output
 
 

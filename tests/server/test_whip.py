@@ -63,7 +63,7 @@ async def test_the_end_of_the_session_deletes_the_stream() -> None:
         await receiver.streams[0].frame()
         (handle,) = server.house.engine.handles
         await handle.close("session.closed", "the end")
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             await task
         assert receiver.deleted == ["/stream/0"]
 
