@@ -45,6 +45,7 @@ class ModelSpec:
     has_pose: bool = False  # keeps an estimate of the pose (x, y, heading)
     accepts_image: bool = True
     accepts_prompt: bool = False
+    decodes_aside: bool = False  # `decode` may run in a thread of its own beside all other methods, and that pays
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +72,10 @@ class Section:
 
 
 class State(Protocol):
-    """A model's own memory of one session. Only `WorldModel.finish` and `set_prompt` change it."""
+    """A model's own memory of one session. Only `WorldModel.finish` and `set_prompt` change it.
+
+    What joins sections to the ones shown before is `decode`'s own: nothing else reads or changes it.
+    """
 
     @property
     def start(self) -> Section:
@@ -87,6 +91,9 @@ class Job(Protocol):
 
 class WorldModel(Protocol):
     """A model that the server can play. One thread calls it, never two at once.
+
+    Where the spec says `decodes_aside` a second thread calls `decode`, and nothing else, while the first may be in any
+    other method. A GPU has time for that; threads on a CPU, or a next section that needs the picture, do not.
 
     All arrays are numpy: latents float16, frames uint8 RGB (n, H, W, 3), controls and features float32.
     States and jobs are the model's own types. Equal states, controls and histories give equal sections,

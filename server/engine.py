@@ -1,4 +1,4 @@
-"""The one thread that owns the model: it recalls, begins, denoises, decodes, shows and remembers, for all sessions."""
+"""The thread that owns the model: it recalls, begins, denoises, decodes (or has that done aside), shows, remembers."""
 
 import asyncio
 import logging
@@ -14,7 +14,9 @@ import numpy as np
 
 from model.world_model import Section, WorldModel
 
+from .decoding import Decoded, Decoding, Undecoded, decode
 from .diary import Diary, DiaryConfig
+from .failure import Failure, attempt
 from .feed import Feed, SessionEndedError
 from .handle import Handle, some_seed
 from .journal import Journal, Reader, Syncer, UnknownWorldError
@@ -76,9 +78,12 @@ class Engine:
         self._requests = Requests()
         self._scheduler: Scheduler[Line] = Scheduler(max_batch=model.spec.max_batch)
         self._syncer = Syncer()
+        self._decoding = Decoding(model, done=self._requests.wake)
+        self._decodes_aside = model.spec.decodes_aside
         self._lines: dict[str, Line] = {}
         self._handles: dict[str, Handle] = {}
-        self._leaving: bool = False
+        self._leaving = self._drains = False
+        self._admitted_at = float("-inf")
         self._batch_size = self._num_sections = self._num_failures = self._num_refused = 0
         self._section_seconds = self._spent = 0.0
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
@@ -157,7 +162,7 @@ class Engine:
 
     def _run(self) -> None:
         try:
-            while not self._leaving or self._scheduler.running:
+            while not self._leaving or self._scheduler.running or (self._drains and self._decoding.is_busy):
                 self._requests.serve(self._rest())
                 self._step()
         finally:
@@ -167,17 +172,21 @@ class Engine:
                 line.end(SessionEndedError(refusal.code, str(refusal)))
             self._handles.clear()
             self._syncer.stop()
+            self._decoding.stop()
 
     def _step(self) -> None:
         """One denoise step for all who run, with those who join before it and those who are done after it."""
         began = time.perf_counter()
+        self._collect()
         self._let_go()
         self._line_up()
-        if not self._leaving and (newcomers := self._scheduler.admit(self.clock())):
-            self._guard(self._begin, newcomers)
-        if running := [line for line in self._scheduler.running if line.job is not None]:
+        if not self._leaving:
+            self._admitted_at = self.clock()
+            if newcomers := self._scheduler.admit(self._admitted_at):
+                self._guard(self._begin, newcomers)
+        if running := [line for line in self._scheduler.running if line.job is not None and line.job.steps_left]:
             self._guard(self._advance, running)
-        if done := [line for line in running if line.job is not None and not line.job.steps_left]:
+        if done := [line for line in self._scheduler.running if self._can_finish(line)]:
             self._guard(self._finish, done)
         self._spent += time.perf_counter() - began
         if done:
@@ -187,10 +196,12 @@ class Engine:
 
     def _rest(self) -> float | None:
         """Seconds to wait for requests: none while a turn has not ended, None while only a request can bring work."""
-        if self._scheduler.running or self._requests.has_more:
+        running = self._scheduler.running
+        if self._requests.has_more or any(self._can_finish(line) or not line.is_sampled for line in running):
             return 0.0
         times = [line.abandoned_at for line in self._lines.values()]
-        times.append(self._scheduler.wake_at())
+        if not self._leaving:
+            times.append(self._scheduler.wake_at(after=self._admitted_at))
         return min((max(0.0, at - self.clock()) for at in times if at is not None), default=None)
 
     def _let_go(self) -> None:
@@ -230,39 +241,77 @@ class Engine:
         with self._timed("step"):
             self.model.advance([line.job for line in lines])
         for line in lines:
-            line.note_step()
+            line.note_step(drafts=not self._decoding.is_busy)
+
+    def _can_finish(self, line: Line) -> bool:
+        """Whether its section is sampled, and the one before it is decoded: so many are on their way at most."""
+        return line.is_sampled and line.kept is None and (self._decodes_aside or not self._decoding.is_busy)
 
     def _finish(self, lines: Sequence[Line]) -> None:
+        """Sections that are sampled count from now on, and are decoded: aside, or at once and shown before the rest."""
+        aside = self._decodes_aside
         with self._timed("finish"):
             sections = self.model.finish([line.job for line in lines])
-        with self._timed("decode"):
-            frames = self.model.decode([line.world.state for line in lines], sections)
-        for line, section, shown in zip(lines, sections, frames, strict=True):
-            self._guard(partial(self._show, section, shown), [line])
-        for line, shown in zip(lines, frames, strict=True):
-            if not line.strikes:  # its frames are on their way; what nobody waits for comes after
-                self._guard(partial(self._remember, shown), [line])
+        batch = [Undecoded(line, line.world.state, section) for line, section in zip(lines, sections, strict=True)]
+        kept = [one for one in batch if self._guard(partial(self._keep, one.section, aside), [one.line])]
+        decoded = None
+        if kept and aside:
+            self._decoding.put(kept)
+        elif kept:
+            decoded = decode(self.model, kept)
+            self._show(decoded)
+        for one in kept:
+            self._guard(self._remember, [one.line])
+        if decoded is not None:
+            self._illustrate(decoded)
 
-    def _show(self, section: Section, frames: np.ndarray, lines: Sequence[Line]) -> None:
-        with self._timed("show"):
-            lines[0].show(section, frames)
+    def _collect(self) -> None:
+        """Show what has been decoded aside."""
+        for decoded in self._decoding.collect():
+            self._show(decoded)
+            self._illustrate(decoded)
 
-    def _remember(self, frames: np.ndarray, lines: Sequence[Line]) -> None:
+    def _keep(self, section: Section, aside: bool, lines: Sequence[Line]) -> None:
+        lines[0].keep(section, aside=aside)
+
+    def _show(self, decoded: Decoded) -> None:
+        self._observe("decode", decoded.seconds)
+        if decoded.failure is not None:
+            self._strike(decoded.failure, [line for line in decoded.lines if line.lose()])
+        for line, frames in decoded.shown:
+            with self._timed("show"):
+                self._guard(partial(_show, frames), [line])
+
+    def _illustrate(self, decoded: Decoded) -> None:
+        for line, frames in decoded.shown:
+            self._guard(partial(_illustrate, frames, self._thumbnail), [line])
+
+    def _remember(self, lines: Sequence[Line]) -> None:
         with self._timed("remember"):
-            lines[0].remember(frames, thumbnail=self._thumbnail)
+            lines[0].remember()
 
-    def _guard(self, stage: Callable[[Sequence[Line]], None], lines: Sequence[Line]) -> None:
+    def _guard(self, stage: Callable[[Sequence[Line]], None], lines: Sequence[Line]) -> bool:
         """Run a stage; if it fails, its sessions lose the section in flight and go on, or end after many strikes."""
-        try:
-            stage(lines)
-        except Exception as error:
-            sessions = " ".join(line.link.id for line in lines)
-            logger.exception("the model failed at %d sessions", len(lines), extra={"session": sessions})
-            self._num_failures += len(lines)
-            for line in lines:
-                line.strike(error)
-                if line.ended is None:
-                    self._guard(_revive, [line])
+        failure = attempt(partial(stage, lines), sessions=[line.link.id for line in lines])
+        if failure is not None:
+            self._strike(failure, lines)
+        return failure is None
+
+    def _strike(self, failure: Failure, lines: Sequence[Line]) -> None:
+        self._num_failures += len(lines)
+        if failure.is_out_of_memory:
+            self._make_room()
+        for line in lines:
+            line.strike(failure)
+            if line.ended is None:
+                self._guard(_revive, [line])
+
+    def _make_room(self) -> None:
+        """Do less at once from now on: memory that ran out will do so again. Each of the sessions goes alone first."""
+        self._decodes_aside = False
+        if (num_running := len(self._scheduler.running)) > 1:
+            self._scheduler.narrow(num_running // 2)
+            logger.warning("out of memory: at most %d sessions at once from now on", num_running // 2)
 
     def _open(self, link: Link, opening: Opening) -> Handle:
         self._check_room()
@@ -316,7 +365,7 @@ class Engine:
         return sum(line.link.is_wanted and not line.paused for line in list(self._lines.values()))
 
     def _leave(self, drain: bool) -> None:
-        self._leaving = True
+        self._leaving, self._drains = True, drain
         if not drain:
             for line in self._lines.values():
                 self._scheduler.leave(line)
@@ -326,6 +375,14 @@ class Engine:
         began = time.perf_counter()
         yield
         self._observe(stage, time.perf_counter() - began)
+
+
+def _show(frames: np.ndarray, lines: Sequence[Line]) -> None:
+    lines[0].show(frames)
+
+
+def _illustrate(frames: np.ndarray, thumbnail: Callable[[np.ndarray], bytes], lines: Sequence[Line]) -> None:
+    lines[0].illustrate(frames, thumbnail=thumbnail)
 
 
 def _revive(lines: Sequence[Line]) -> None:

@@ -25,7 +25,7 @@ class Produced:
     generate_ms: float  # from binding the controls of the frame's section to having its frames
 
 
-MOST_WAITING = 2  # sections whose frames wait for their time, or for someone to see them
+MOST_WAITING = 3  # sections whose frames wait for their time, or for someone to see them: two were on their way
 
 
 class SessionEndedError(Exception):

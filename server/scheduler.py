@@ -32,6 +32,10 @@ class Scheduler(Generic[Key]):
         """The sessions of the next denoise step, in the order in which they came."""
         return tuple(self._running)
 
+    def narrow(self, max_batch: int) -> None:
+        """Let in fewer at once from now on."""
+        self._max_batch = min(self._max_batch, max_batch)
+
     def wait(self, key: Key, *, begin_at: float, deadline: float, alone: bool = False) -> None:
         """Ask for a turn, not before `begin_at`; `alone` shares no batch (with a session that may break it)."""
         assert key not in self._running, "a session has one section in flight"
@@ -58,6 +62,9 @@ class Scheduler(Generic[Key]):
             return not self._running
         return len(self._running) < self._max_batch
 
-    def wake_at(self) -> float | None:
-        """When the next waiting session may begin; None when nobody waits."""
-        return min((turn.begin_at for turn in self._waiting.values()), default=None)
+    def wake_at(self, *, after: float) -> float | None:
+        """When the next waiting session may begin of those that might not at `after`; None when there is none.
+
+        Those who might begin and were not let in wait for room.
+        """
+        return min((turn.begin_at for turn in self._waiting.values() if turn.begin_at > after), default=None)

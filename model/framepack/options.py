@@ -40,6 +40,7 @@ class Options:
     num_recalled: int = 0  # groups of the coarsest slots, the oldest first, that show a memory instead of the past
     prompt_sections: int = 2  # that a new prompt takes to fade in; 1 is at once
     max_batch: int = 2
+    decodes_aside: bool = False  # while the next section is sampled: for GPUs with memory for both
 
     def __post_init__(self) -> None:
         if any(size < 16 or size % 16 for size in self.frame_shape):
@@ -73,4 +74,5 @@ def spec_of(weights: Weights, options: Options, schedule: Schedule, form: Latent
         controls=camera.schema,
         max_batch=options.max_batch,
         accepts_prompt=True,
+        decodes_aside=options.decodes_aside,
     )

@@ -3,6 +3,7 @@
 C x h x w one latent, S latents of a section, r frames per latent; the first latent of any decoding is one frame.
 """
 
+import threading
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,11 +34,15 @@ class Reel:
 
 
 class Pictures:
-    """A VAE of diffusers' on a device. Latents outside are as the transformer wants them, frames are RGB uint8."""
+    """A VAE of diffusers' on a device. Latents outside are as the transformer wants them, frames are RGB uint8.
+
+    Two threads may use it: they take turns. A `Reel` belongs to one of them.
+    """
 
     def __init__(self, vae: nn.Module, form: LatentFormat, *, device: torch.device | str = "cpu") -> None:
         self._vae: Any = vae
         self.form, self._device = form, device
+        self._turn = threading.Lock()  # Wan's VAE keeps what its convolutions saw last in itself
 
     @torch.inference_mode()
     def encode(self, frames: np.ndarray) -> Tensor:
@@ -48,7 +53,8 @@ class Pictures:
     def encode_video(self, frames: np.ndarray) -> Tensor:
         """Latents (1 + (n - 1) / r, C, h, w) float32 of consecutive frames (n, H, W, 3), the first alone."""
         video = torch.tensor(frames).permute(3, 0, 1, 2).float().div(255).mul(2).sub(1)
-        latents = self._vae.encode(video[None].to(self._device, self._vae.dtype)).latent_dist.mode()
+        with self._turn:
+            latents = self._vae.encode(video[None].to(self._device, self._vae.dtype)).latent_dist.mode()
         normal: Tensor = (latents[0].float() - self._own(self.form.shift)) * self._own(self.form.scale)
         return normal.transpose(0, 1)
 
@@ -56,7 +62,8 @@ class Pictures:
     def decode(self, latents: Tensor) -> Tensor:
         """Frames (r (t - 1) + 1, 3, H, W) float32 in [-1, 1], or nearly, of consecutive latents (C, t, h, w)."""
         own = latents.to(self._device) / self._own(self.form.scale) + self._own(self.form.shift)
-        frames: Tensor = self._vae.decode(own[None].to(self._vae.dtype), return_dict=False)[0]
+        with self._turn:
+            frames: Tensor = self._vae.decode(own[None].to(self._vae.dtype), return_dict=False)[0]
         return frames[0].transpose(0, 1).float()
 
     def extend(self, reel: Reel, latents: Tensor) -> Tensor:

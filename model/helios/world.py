@@ -41,6 +41,7 @@ class HeliosOptions:
     prompt_sections: int = 2  # that a new prompt takes to fade in; 1 is at once
     max_batch: int = 2
     cache: Rule | None = None  # leaves out blocks; the picture suffers a little
+    decodes_aside: bool = False  # while the next chunk is sampled: for GPUs with memory for both
 
     def __post_init__(self) -> None:
         if min(self.frame_shape) < 16:
@@ -122,6 +123,7 @@ class Helios:
             controls=camera.schema,
             max_batch=options.max_batch,
             accepts_prompt=True,
+            decodes_aside=options.decodes_aside,
         )
 
     @torch.inference_mode()

@@ -54,6 +54,7 @@ def _play_helios(parts: Any, found: Mapping[str, Found], settings: Settings) -> 
         options,
         frame_shape=settings.frame_shape(usual=options.frame_shape),
         schedule=settings.schedule or options.schedule,
+        decodes_aside=settings.aside == "yes",
     )
     way = way_there(found, settings)
     return helios(parts, way.plan, options, camera=_camera(settings), guidance=way.guidance)
@@ -97,6 +98,7 @@ def _options(settings: Settings) -> Options:
         num_recalled=settings.recalled,
         prompt_sections=settings.fade,
         max_batch=settings.batch,
+        decodes_aside=settings.aside == "yes",
     )
     shape = settings.frame_shape(usual=options.frame_shape)
     return replace(options, frame_shape=shape, steps=settings.steps or options.steps)

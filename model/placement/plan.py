@@ -55,6 +55,7 @@ class Plan:
     tiles: bool  # the VAE decodes tile by tile
     pinned: bool  # weights that are streamed all the time are page-locked beforehand
     peak_device: int
+    peak_aside: int  # of the device, if a section is decoded while the next is denoised
     peak_host: int
     step_flops: float
     step_seconds: float
@@ -65,6 +66,10 @@ class Plan:
     @property
     def fits(self) -> bool:
         return self.peak_device <= self.card.memory
+
+    @property
+    def can_decode_aside(self) -> bool:
+        return self.peak_aside <= self.card.memory
 
     @property
     def fits_host(self) -> bool:
@@ -134,6 +139,7 @@ def plan_of(anatomy: Anatomy, card: Card, *, streamed: frozenset[str], tiles: bo
     )
     rate = card.flops * UTILISATION
     decode = anatomy.tiled if tiles else anatomy.decode
+    moments = _moments(anatomy, placed, decode.peak_bytes, quantized)
     step = anatomy.step.flops / rate
     if "transformer" in streamed:
         copied = kept_bytes(anatomy.parts["transformer"], quantized) * anatomy.work.passes
@@ -144,7 +150,8 @@ def plan_of(anatomy: Anatomy, card: Card, *, streamed: frozenset[str], tiles: bo
         quantized=quantized,
         tiles=tiles,
         pinned=is_pinned,
-        peak_device=_peak(anatomy, placed, decode.peak_bytes, quantized),
+        peak_device=int(_kept(placed) + max(moments)),
+        peak_aside=int(_kept(placed) + moments[0] + moments[1]),
         peak_host=HOST_BYTES + sum(part.host_bytes for part in placed),
         step_flops=anatomy.step.flops,
         step_seconds=step,
@@ -174,18 +181,23 @@ def _pinned_bytes(part: Part, quantized: Quantized) -> int:
     return int(part.pinned_bytes * kept_bytes(part, quantized) / part.num_bytes)
 
 
-def _peak(anatomy: Anatomy, placed: tuple[Placed, ...], decode_bytes: int, quantized: Quantized) -> int:
-    """Of the busiest moment: while it denoises, decodes, or reads a prompt."""
-    resident = sum(part.device_bytes for part in placed if part.how == "resident")
+def _kept(placed: tuple[Placed, ...]) -> int:
+    """Bytes that are there all the time."""
+    return CONTEXT_BYTES + sum(part.device_bytes for part in placed if part.how == "resident")
+
+
+def _moments(
+    anatomy: Anatomy, placed: tuple[Placed, ...], decode_bytes: int, quantized: Quantized
+) -> tuple[float, float, float]:
+    """Bytes more while it denoises, while it decodes, while it reads a prompt."""
     streamed = {part.part.name: part.device_bytes for part in placed if part.how == "streamed"}
     encoders = [size for name, size in streamed.items() if name not in ("transformer", "vae")]
     unpacked = 2 * anatomy.parts["transformer"].largest_linear if quantized else 0
-    moments = (
+    return (
         streamed.get("transformer", 0) + unpacked + anatomy.step.peak_bytes * SLACK,
         streamed.get("vae", 0) + decode_bytes * SLACK,
         max(encoders, default=0) + ENCODE_BYTES,
     )
-    return int(CONTEXT_BYTES + resident + max(moments))
 
 
 def _offers(anatomy: Anatomy, card: Card, smaller: Iterable[tuple[str, Anatomy]]) -> Iterator[tuple[str, Plan]]:

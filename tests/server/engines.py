@@ -21,6 +21,7 @@ from server.worlds import newest_world
 
 from .tiny_model import TinyJob, TinyModel, TinyState
 
+PATIENCE = 60.0  # seconds: of a machine that is busy with other things
 KEYS = ("ArrowRight", "KeyW", "ArrowLeft", "KeyS")
 
 
@@ -41,8 +42,8 @@ class SlowModel(TinyModel):
 class FailingModel(TinyModel):
     """Fails where it is told to: `failures[stage]` times, at sessions of the seed 13 only."""
 
-    def __init__(self, **failures: int) -> None:
-        super().__init__()
+    def __init__(self, *, decodes_aside: bool = False, **failures: int) -> None:
+        super().__init__(decodes_aside=decodes_aside)
         self.failures = failures
 
     def advance(self, jobs: Sequence[TinyJob]) -> None:
@@ -97,7 +98,7 @@ async def player(engine: Engine, *, seed: int = 5) -> Handle:
 
 
 async def read(mailbox: Mailbox, count: int) -> list[Produced]:
-    async with asyncio.timeout(20.0):
+    async with asyncio.timeout(PATIENCE):
         return [await mailbox.get() for _ in range(count)]
 
 
@@ -107,7 +108,7 @@ async def watch(handle: Handle, count: int) -> list[Produced]:
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(20.0):
+    async with asyncio.timeout(PATIENCE):
         while not condition():  # noqa: ASYNC110 - the engine's thread sets no events for tests
             await asyncio.sleep(0.002)
 

@@ -24,11 +24,12 @@ from .engines import FailingModel, SlowModel, player, press, read, replayed, run
 from .tiny_model import TinyModel
 
 
+@pytest.mark.parametrize("decodes_aside", [False, True])
 @pytest.mark.parametrize("stage", ["advance", "finish", "numbers", "decode"])
 async def test_a_failure_of_the_model_costs_the_section_in_flight_only(
-    stage: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    stage: str, decodes_aside: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    model = FailingModel(**{stage: 1})
+    model = FailingModel(decodes_aside=decodes_aside, **{stage: 1})
     async with running(model, tmp_path) as engine:
         handle = await player(engine, seed=13)
         press(engine, handle, 1, "ArrowRight")
@@ -57,9 +58,12 @@ async def test_a_memory_that_could_not_be_made_is_made_up_for(tmp_path: Path) ->
     assert len(replayed(tmp_path, handle)) > 5
 
 
+@pytest.mark.parametrize("decodes_aside", [False, True])
 @pytest.mark.parametrize("stage", ["advance", "finish", "numbers", "decode"])
-async def test_a_session_that_the_model_always_fails_at_ends_and_takes_no_other_along(stage: str) -> None:
-    async with running(FailingModel(**{stage: 1_000}), least_rate=0.0) as engine:
+async def test_a_session_that_the_model_always_fails_at_ends_and_takes_no_other_along(
+    stage: str, decodes_aside: bool
+) -> None:
+    async with running(FailingModel(decodes_aside=decodes_aside, **{stage: 1_000}), least_rate=0.0) as engine:
         good, bad = await player(engine, seed=5), await player(engine, seed=13)
         with bad.subscribe() as mailbox, pytest.raises(SessionEndedError, match="3 times in a row") as ended:
             await read(mailbox, 100)

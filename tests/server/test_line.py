@@ -10,6 +10,7 @@ import pytest
 
 from model.world_model import Section
 from server.diary import Diary, DiaryConfig
+from server.failure import Failure
 from server.feed import Feed, Mailbox, Produced, SessionEndedError
 from server.journal import Advanced, Illustrated, Opened, Prompted, Reader, Syncer
 from server.line import MAX_STRIKES, Line
@@ -54,7 +55,7 @@ def line(clock: Clock, loop: asyncio.AbstractEventLoop, tmp_path: Path) -> Itera
 
 
 def work(line: Line, clock: Clock) -> tuple[Section, np.ndarray]:
-    """Generate one section in 30 ms, up to where it can be shown."""
+    """Generate one section in 30 ms, up to where it can be kept and shown."""
     world = line.world
     controls = line.take_controls()
     clock.now += 0.03
@@ -72,23 +73,28 @@ def test_a_section_that_takes_long_says_how_far_it_is_until_it_is_shown(line: Li
     [history] = next_histories([line.world.session], [None])
     [line.job] = line.world.model.begin([line.world.state], [controls], [history])
     line.world.model.advance([line.job])
-    line.note_step()
+    line.note_step(drafts=True)
     assert line.progress is None
     clock.now += 1.01
-    line.note_step()
+    line.note_step(drafts=True)
     assert line.progress is not None
     first = line.progress
     assert (first.frame, first.step, first.num_steps, first.draft) == (100, 1, 2, None)
     clock.now += 0.5
-    line.note_step()
+    line.note_step(drafts=True)
     assert line.progress is first  # once a second
     clock.now += 0.5
     line.world.model.advance([line.job])
-    line.note_step()
+    line.note_step(drafts=True)
     assert line.progress is first  # nothing is left to wait for
     [section] = line.world.model.finish([line.job])
-    line.show(section, *line.world.model.decode([line.world.state], [section]))
+    line.keep(section, aside=False)
     assert line.progress is None
+
+
+def show(line: Line, section: Section, frames: np.ndarray) -> None:
+    line.keep(section, aside=False)
+    line.show(frames)
 
 
 def shown(line: Line, loop: asyncio.AbstractEventLoop, clock: Clock) -> list[Produced]:
@@ -112,7 +118,7 @@ def test_a_section_is_shown_frame_by_frame_with_its_receipt(
 ) -> None:
     line.link.controls.receive(Input(seq=3, ts=33.0, keys=["KeyW"]), 9.5)
     assert line.take_controls().tolist() == [[0.0, 1.0]] * 4
-    line.show(*work(line, clock))
+    show(line, *work(line, clock))
     frames = shown(line, loop, clock)
     assert [produced.index for produced in frames] == [100, 101, 102, 103]
     for produced in frames:
@@ -153,8 +159,9 @@ def test_it_is_abandoned_when_the_grace_is_over(line: Line) -> None:
 def test_what_memory_keeps_gets_the_picture_of_its_last_frame(line: Line, clock: Clock, tmp_path: Path) -> None:
     line.link.controls.receive(Input(seq=1, keys=["ArrowRight"]), 9.0)
     section, frames = work(line, clock)
-    line.show(section, frames)
-    line.remember(frames, thumbnail=lambda frame: frame.tobytes())
+    show(line, section, frames)
+    line.remember()
+    line.illustrate(frames, thumbnail=lambda frame: frame.tobytes())
     line.set_prompt("a garden")
     line.diary.close()
     [world] = list_worlds(tmp_path)
@@ -166,14 +173,14 @@ def test_what_memory_keeps_gets_the_picture_of_its_last_frame(line: Line, clock:
 
 def test_strikes_in_a_row_end_it(line: Line, loop: asyncio.AbstractEventLoop, clock: Clock) -> None:
     for _ in range(MAX_STRIKES - 1):
-        line.strike(MemoryError("no room"))
-    line.show(*work(line, clock))
+        line.strike(Failure("MemoryError: no room"))
+    show(line, *work(line, clock))
     for _ in range(MAX_STRIKES):
         assert line.ended is None
-        line.strike(MemoryError("no room"))
+        line.strike(Failure("MemoryError: no room"))
     assert line.ended is not None
     assert line.ended.code == "model.failed"
-    assert "MemoryError('no room')" in str(line.ended)
+    assert "MemoryError: no room" in str(line.ended)
     loop.run_until_complete(asyncio.sleep(0))
     assert line.link.feed.ended is line.ended
 
@@ -182,19 +189,67 @@ def test_a_new_world_counts_frames_on_and_drops_what_waits(
     line: Line, loop: asyncio.AbstractEventLoop, clock: Clock, tmp_path: Path
 ) -> None:
     line.set(recalls=False, paused=None)
-    line.show(*work(line, clock))
+    show(line, *work(line, clock))
     old = line.world
     line.enter(
         World(old.model, Opening(None, "", 8), first_frame=old.next_frame, capacity=32),
         created=1.0,
     )
-    line.show(*work(line, clock))
+    show(line, *work(line, clock))
     frames = shown(line, loop, clock)
     assert [produced.index for produced in frames][-4:] == [104, 105, 106, 107]
     assert not {101, 102, 103} & {produced.index for produced in frames}
     assert not line.world.session.recalls
     line.diary.close()
     assert [world.opened.seed for world in list_worlds(tmp_path) if world.opened] == [7, 8]
+
+
+def test_what_is_decoded_aside_is_shown_as_it_was_begun(
+    line: Line, loop: asyncio.AbstractEventLoop, clock: Clock, tmp_path: Path
+) -> None:
+    """The next section takes its controls, and fails, before the frames of the one before it are there."""
+    line.link.controls.receive(Input(seq=3, ts=33.0, keys=["KeyW"]), 9.5)
+    section, frames = work(line, clock)
+    line.keep(section, aside=True)
+    records = list(Reader(next(tmp_path.iterdir())))
+    assert [type(record) for record in records] == [Opened, Advanced]  # it is not lost, whatever comes
+    assert line.job is None and line.kept is not None
+    line.link.controls.receive(Input(seq=4, ts=44.0), 10.0)
+    work(line, clock)
+    assert line.is_sampled and line.kept is not None
+    line.strike(Failure("no room"))
+    line.show(frames)
+    assert line.kept is None and line.strikes == 1  # the failure was of a section that began later
+    seen = shown(line, loop, clock)
+    assert [produced.index for produced in seen] == [100, 101, 102, 103]
+    assert {(produced.applied_seq, round(produced.generate_ms)) for produced in seen} == {(3, 60)}
+    show(line, *work(line, clock))
+    assert line.strikes == 0
+
+
+def test_frames_of_a_world_that_was_left_meanwhile_are_dropped(
+    line: Line, loop: asyncio.AbstractEventLoop, clock: Clock
+) -> None:
+    section, frames = work(line, clock)
+    line.keep(section, aside=True)
+    line.remember()
+    old = line.world
+    line.enter(World(old.model, Opening(None, "", 8), first_frame=old.next_frame, capacity=32), created=1.0)
+    line.show(frames)
+    line.illustrate(frames, thumbnail=lambda frame: frame.tobytes())
+    assert shown(line, loop, clock) == []
+    show(line, *work(line, clock))
+    assert [produced.index for produced in shown(line, loop, clock)] == [104, 105, 106, 107]
+
+
+def test_frames_that_cannot_be_made_are_missed_where_they_would_be_seen(line: Line, clock: Clock) -> None:
+    section, _ = work(line, clock)
+    line.keep(section, aside=True)
+    assert line.lose() and line.kept is None
+    section, _ = work(line, clock)
+    line.keep(section, aside=True)
+    line.end(SessionEndedError("session.closed", "closed"))
+    assert not line.lose()
 
 
 def test_the_first_end_counts(line: Line, loop: asyncio.AbstractEventLoop) -> None:

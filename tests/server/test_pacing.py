@@ -88,6 +88,36 @@ def test_a_pause_is_not_taken_for_slowness() -> None:
     assert pacer.lead == pytest.approx(0.03)
 
 
+def play_aside(pacer: Pacer, sections: Iterable[tuple[float, float]]) -> tuple[np.ndarray, np.ndarray]:
+    """When frames come, and how old each section's controls are, if sampling and decoding take so long each."""
+    begun, times, ages, decoded = pacer.begin_at, [], [], 0.0
+    for sampling, decoding in sections:
+        sampled = max(begun + sampling, decoded)  # one is decoded at a time
+        pacer.hand_on(sampled, begun=begun)
+        following = max(sampled, pacer.begin_at)
+        decoded = sampled + decoding
+        released = pacer.release(decoded, begun=begun)
+        times.extend(released)
+        ages.append(released[0] - begun)
+        begun = following
+    return np.array(times), np.array(ages)
+
+
+@pytest.mark.parametrize(("sampling", "decoding", "period"), [(1.0, 0.4, 0.25), (0.4, 1.0, 0.25), (0.2, 0.1, 0.1)])
+def test_decoding_aside_costs_time_only_where_it_is_the_slower_part(
+    sampling: float, decoding: float, period: float
+) -> None:
+    times, ages = play_aside(Pacer(frame_rate=RATE, num_frames=4, now=0.0), [(sampling, decoding)] * 30)
+    np.testing.assert_allclose(np.diff(times)[40:], period, atol=0.02)
+    assert ages[10:].max() <= sampling + decoding + 4 * period + 1e-6
+
+
+@given(st.lists(st.tuples(st.floats(0.0, 3.0), st.floats(0.0, 3.0)), min_size=2, max_size=30))
+def test_aside_too_there_is_never_a_burst(sections: list[tuple[float, float]]) -> None:
+    times, _ = play_aside(Pacer(frame_rate=RATE, num_frames=4, now=0.0), sections)
+    assert np.diff(times).min() >= 0.5 * 0.1 - 1e-9
+
+
 @given(
     num_frames=st.integers(1, 8),
     seconds=st.lists(st.floats(0.0, 3.0), min_size=2, max_size=40),

@@ -19,10 +19,26 @@ def test_nobody_begins_early() -> None:
     made = Scheduler[str](max_batch=4)
     made.wait("a", begin_at=2.0, deadline=3.0)
     made.wait("b", begin_at=1.0, deadline=4.0)
-    assert made.wake_at() == 1.0
+    assert made.wake_at(after=0.0) == 1.0
     assert made.admit(0.5) == []
     assert made.admit(1.0) == ["b"]
-    assert made.wake_at() == 2.0
+    assert made.wake_at(after=1.0) == 2.0
+
+
+def test_who_waits_for_room_is_not_woken_for() -> None:
+    made = scheduler(1, a=1.0, b=2.0)
+    made.wait("c", begin_at=3.0, deadline=4.0)
+    assert made.admit(0.0) == ["a"]
+    assert made.wake_at(after=0.0) == 3.0
+    assert made.wake_at(after=3.0) is None
+
+
+def test_narrowed_it_lets_in_fewer() -> None:
+    made = scheduler(4, a=1.0, b=2.0, c=3.0, d=4.0)
+    made.narrow(2)
+    assert made.admit(0.0) == ["a", "b"]
+    made.narrow(3)
+    assert made.admit(0.0) == []
 
 
 def test_the_most_urgent_come_first_and_ties_in_order_of_asking() -> None:
@@ -44,14 +60,14 @@ def test_a_turn_can_be_forgone_while_waiting() -> None:
     made = scheduler(2, a=1.0)
     made.leave("a")
     assert made.admit(0.0) == []
-    assert made.wake_at() is None
+    assert made.wake_at(after=-1.0) is None
 
 
 def test_asking_again_replaces_the_turn() -> None:
     made = scheduler(1, a=1.0)
     made.wait("a", begin_at=7.0, deadline=8.0)
     assert made.admit(0.0) == []
-    assert made.wake_at() == 7.0
+    assert made.wake_at(after=0.0) == 7.0
 
 
 def test_who_is_alone_shares_no_batch_and_is_not_passed_by() -> None:

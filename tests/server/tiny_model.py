@@ -45,7 +45,14 @@ class TinyJob:
 class TinyModel:
     """Implements `WorldModel`: two denoise steps, two recalled slots, four recent ones."""
 
-    def __init__(self, *, section_latents: int = 1, frames_per_latent: int = 1, max_batch: int = 4) -> None:
+    def __init__(
+        self,
+        *,
+        section_latents: int = 1,
+        frames_per_latent: int = 1,
+        max_batch: int = 4,
+        decodes_aside: bool = False,
+    ) -> None:
         self.spec = ModelSpec(
             name="tiny",
             frame_shape=(ROWS * CELL, COLUMNS * CELL),
@@ -63,6 +70,7 @@ class TinyModel:
             max_batch=max_batch,
             has_pose=True,
             accepts_prompt=True,
+            decodes_aside=decodes_aside,
         )
 
     def open(self, *, image: np.ndarray | None, prompt: str, seed: int) -> TinyState:

@@ -64,6 +64,14 @@ def test_more_memory_is_never_slower(memory, more) -> None:
     assert times[1] <= times[0]
 
 
+def test_decoding_aside_needs_room_for_both() -> None:
+    """Of 12 GB to decode and 2 to denoise."""
+    plan = decide(bodies.round_numbers(), card(80))
+    assert plan.can_decode_aside
+    assert plan.peak_aside == pytest.approx(plan.peak_device + 1.08 * 2e9, rel=0.001)
+    assert not decide(bodies.round_numbers(), card(57)).can_decode_aside
+
+
 def test_a_step_takes_as_long_as_the_slower_of_computing_and_copying() -> None:
     quick = replace(card(6), flops=1e18)
     plan = decide(bodies.round_numbers(), quick)
