@@ -81,6 +81,7 @@ class ServerError(Exception):
 class Client:
     """One session over a WebSocket. `welcome`, `seating`, `status`, `recalled` and `progress` hold the newest of each.
 
+    `setback` is the newest `error` that says that the model failed and the world was set back a section, and went on.
     Frames are read by `frame` and `frames` only; whoever does not read for some seconds is disconnected.
     """
 
@@ -105,6 +106,7 @@ class Client:
         self.status: Message = {}
         self.recalled: Message = {}
         self.progress: Message = {}
+        self.setback: Message = {}
         self._socket: ClientConnection
         self._decode: Decoder
         self._resume = ""
@@ -208,6 +210,8 @@ class Client:
                 setattr(self, name, message)
             case "seating":
                 self._sit(message)
+            case "error" if message["code"].startswith("model."):
+                self.setback = message
             case "error":
                 raise ServerError(message)
             case "goaway":

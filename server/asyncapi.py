@@ -17,7 +17,7 @@ Kinds = tuple[type[Message], ...]
 WS_RULES = f"""A WebSocket with the subprotocol `{SUBPROTOCOL}`, one binary message for each message. The client says
 `hello` first and is answered by `welcome` or by `error`. It acknowledges the frames it shows. It is closed with 1008
 after a refusal, with 1013 if it may come again after `retry_after` seconds, with 1001 after `goaway`, with 1011 after
-a failure of the server. An `error` whose code begins with `input.` closes nothing."""
+a failure of the server. An `error` whose code begins with `input.` or `model.` closes nothing."""
 RTC_RULES = f"""A WebRTC data channel that the client creates, with the protocol `{SUBPROTOCOL}`. What `hello` says
 stands in the query of the offer (`POST /whep`, see `/openapi.json`), the token in its Authorization header. Frames
 come as an H.264 track; receipts name them by RTP timestamp."""

@@ -55,7 +55,7 @@ class Broadcast:
     def __init__(self, handle: Handle, air: Air) -> None:
         self.handle = handle
         self._air = air
-        self._mailbox = handle.mailbox()  # open while anyone watches
+        self._mailbox = handle.mailbox(set_back=self._set_back)  # open while anyone watches
         spec, config = air.spec, air.config
         self._studio = Studio(spec.frame_shape, frame_rate=spec.frame_rate, config=config)
         most = ceiling(spec.frame_shape, frame_rate=spec.frame_rate, config=config)
@@ -133,7 +133,7 @@ class Broadcast:
         except* SessionEndedError as ended:
             (reason,) = ended.exceptions
             assert isinstance(reason, SessionEndedError)
-            self.end(Error(code=reason.code, message=str(reason)))
+            self.end(Error(code=reason.code, message=str(reason), retry_after=reason.retry_after))
         finally:
             self._mailbox.close()
             # megabytes, that would wait for the garbage collector: what watches and is watched refers to each other
@@ -143,6 +143,9 @@ class Broadcast:
         """Tell those who watch, and those who will, why there is no more to see."""
         self._ended = reason
         self.tell(reason)
+
+    def _set_back(self, reason: str) -> None:
+        self.tell(Error(code="model.failed", message=reason))
 
     async def _film(self) -> None:
         while True:

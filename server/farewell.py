@@ -1,7 +1,7 @@
 """How a connection ends: the errors that end it, and the last message that each one makes."""
 
 from .auth import Refused
-from .protocol import Error, Goaway, Message, ProtocolError
+from .protocol import Error, Goaway, Message, ProtocolError, is_last
 
 
 class Farewell(Exception):
@@ -26,7 +26,7 @@ End = Farewell | Refused | ProtocolError
 
 def check_last(message: Message) -> None:
     """Raise Farewell with a message that the protocol lets a connection end with."""
-    if isinstance(message, Goaway) or (isinstance(message, Error) and not message.code.startswith("input.")):
+    if isinstance(message, Error | Goaway) and is_last(message):
         raise Farewell(message)
 
 

@@ -29,11 +29,12 @@ MOST_WAITING = 3  # sections whose frames wait for their time, or for someone to
 
 
 class SessionEndedError(Exception):
-    """The session is over. `code` goes to the client."""
+    """The session is over. `code` goes to the client, who may come back after `retry_after` seconds unless it is 0."""
 
-    def __init__(self, code: str, message: str) -> None:
+    def __init__(self, code: str, message: str, *, retry_after: float = 0.0) -> None:
         super().__init__(message)
         self.code = code
+        self.retry_after = retry_after
 
 
 class Mailbox:
@@ -42,7 +43,9 @@ class Mailbox:
     Iterate over it, or `get`. It belongs to the event loop that the session was opened on.
     """
 
-    def __init__(self, feed: "Feed") -> None:
+    def __init__(self, feed: "Feed", *, set_back: Callable[[str], None] = lambda _: None) -> None:
+        """`set_back` is told, while it is open, why a section was lost that would have been next."""
+        self.set_back = set_back
         self._feed = feed
         self._newest: Produced | None = None
         self._changed = asyncio.Event()
@@ -130,6 +133,11 @@ class Feed:
     def clear(self) -> None:
         """Drop the frames that still wait for their time: their world has been left."""
         self._waiting.clear()
+
+    def set_back(self, reason: str) -> None:
+        """Tell every reader why the section that was in flight will not come; others will."""
+        for mailbox in list(self._mailboxes):
+            mailbox.set_back(reason)
 
     def end(self, ended: SessionEndedError) -> None:
         """Let every reader have its last frame and then know why there are no more."""

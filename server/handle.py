@@ -91,9 +91,9 @@ class Handle:
         mailbox.open()
         return mailbox
 
-    def mailbox(self) -> Mailbox:
-        """As `subscribe`, but nothing is read before it is opened."""
-        return Mailbox(self._line.link.feed)
+    def mailbox(self, *, set_back: Callable[[str], None] = lambda _: None) -> Mailbox:
+        """As `subscribe`, but nothing is read before it is opened; `set_back` is told of sections that are lost."""
+        return Mailbox(self._line.link.feed, set_back=set_back)
 
     def player_joined(self) -> None:
         """Someone takes the controls, from the last player if there is one; inputs count from zero.

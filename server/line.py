@@ -161,11 +161,15 @@ class Line:
     def strike(self, failure: Failure) -> None:
         """The model failed at it. The section in flight is lost; the world goes on from the last one, or ends."""
         self.job = None
+        self.progress = None
         self.strikes += 1
-        if self.strikes >= MAX_STRIKES:
-            self.end(
-                SessionEndedError("model.failed", f"the model failed {self.strikes} times in a row: {failure.reason}")
-            )
+        if self.strikes < MAX_STRIKES:
+            reason = f"the model failed, and the world goes on from its last finished section: {failure.reason}"
+            self.link.call(self.link.feed.set_back, reason)
+            return
+        is_written = not self.diary.problem
+        reason = f"the model failed {self.strikes} times in a row: {failure.reason}"
+        self.end(SessionEndedError("session.failed", reason, retry_after=COME_BACK_AFTER if is_written else 0.0))
 
     def set_prompt(self, prompt: str) -> None:
         self.world.set_prompt(prompt)

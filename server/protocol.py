@@ -204,7 +204,11 @@ class Pong(Message, frozen=True):
 
 
 class Error(Message, frozen=True):
-    """The connection closes after it, unless `code` is one of the `input.*` codes.
+    """The connection closes after it, unless `code` begins with `input.` or `model.`.
+
+    `input.*`: what the client asked for is not done. `model.failed`: the model failed at the section in flight, which
+    is lost; the world was set back to its last finished section and goes on. When that happens too often in a row the
+    session ends with `session.failed`, and `resume` brings its world back if it is written down.
 
     If `retry_after` is not 0, it may help to come again after so many seconds. On a full server a player has a `place`
     in a queue, which is kept by saying hello with `waiting` then.
@@ -238,6 +242,12 @@ class ProtocolError(ValueError):
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message)
         self.code = code
+
+
+def is_last(message: Message) -> bool:
+    """Whether the connection closes after this message from the server."""
+    goes_on = isinstance(message, Error) and message.code.startswith(("input.", "model."))
+    return isinstance(message, Error | Goaway) and not goes_on
 
 
 def decode_from_client(data: bytes) -> FromClient:

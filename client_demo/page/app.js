@@ -5,6 +5,7 @@ import { Controls } from "./controls.js";
 import { attachGamepads, attachKeyboard, attachMouse } from "./devices.js";
 import * as hud from "./hud.js";
 import { ActionToPhoton } from "./latency.js";
+import { isNotice } from "./protocol.js";
 import { Screen } from "./screen.js";
 import { attachSeat } from "./seat.js";
 import { attachTools, randomSeed, showSeed } from "./tools.js";
@@ -87,7 +88,7 @@ const hearing = {
   },
   recalled: (recalled) => memories.show(recalled),
   progress: (progress) => hud.showProgress(progress),
-  error: ({ code, message }) => code.startsWith("input.") && hud.toast(message),
+  error: (error) => isNotice(error) && hud.toast(error.message),
 };
 
 function hear(message) {

@@ -1,6 +1,6 @@
 /** Keeps one session alive: picks a transport, falls back, comes back by token, and says where it stands. */
 
-import { Away, Refusal, Unreachable } from "./protocol.js";
+import { Away, isNotice, Refusal, Unreachable } from "./protocol.js";
 import { openWebRtc } from "./transport-rtc.js";
 import { DecoderFailure, openWebSocket, preferredCodec } from "./transport-ws.js";
 
@@ -200,7 +200,7 @@ class Ride {
       this.onWelcome(message);
     }
     if (message.t === "seating") this.onSeating(message);
-    if (message.t === "error" && !message.code.startsWith("input.")) this.#refused(message);
+    if (message.t === "error" && !isNotice(message)) this.#refused(message);
     if (message.t === "goaway") this.closed(new Away(message.resume, message.retry_after));
     this.ears.message(message);
   };

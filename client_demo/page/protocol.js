@@ -35,6 +35,11 @@ export class Away extends Error {
   }
 }
 
+/** Whether an `error` ends nothing: what was asked for is not done, or a section was lost and the world goes on. */
+export function isNotice({ code }) {
+  return code.startsWith("input.") || code.startsWith("model.");
+}
+
 /** @returns {Uint8Array} the message `name` with `fields`; undefined fields are left out */
 export function pack(name, fields = {}) {
   return encode({ t: name, ...fields });

@@ -67,7 +67,7 @@ async def test_a_session_that_the_model_always_fails_at_ends_and_takes_no_other_
         good, bad = await player(engine, seed=5), await player(engine, seed=13)
         with bad.subscribe() as mailbox, pytest.raises(SessionEndedError, match="3 times in a row") as ended:
             await read(mailbox, 100)
-        assert ended.value.code == "model.failed"
+        assert (ended.value.code, ended.value.retry_after) == ("session.failed", 0.0)
         assert len(await watch(good, 5)) == 5
         assert engine.is_alive
         assert await engine.open(seed=6)

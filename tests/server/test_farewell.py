@@ -12,7 +12,8 @@ def test_errors_and_goodbyes_are_last_and_the_rest_is_not() -> None:
         with pytest.raises(Farewell) as farewell:
             check_last(message)
         assert last_word(farewell.value) is message
-    check_last(Error(code="input.image", message=""))
+    for code in ("input.image", "model.failed"):
+        check_last(Error(code=code, message=""))
     check_last(Pong(ts=1.0))
 
 

@@ -13,7 +13,7 @@ from server.diary import Diary, DiaryConfig
 from server.failure import Failure
 from server.feed import Feed, Mailbox, Produced, SessionEndedError
 from server.journal import Advanced, Illustrated, Opened, Prompted, Reader, Syncer
-from server.line import MAX_STRIKES, Line
+from server.line import COME_BACK_AFTER, MAX_STRIKES, Line
 from server.link import Link, SharedControls
 from server.protocol import Input
 from server.session import expected_poses, next_histories
@@ -172,14 +172,19 @@ def test_what_memory_keeps_gets_the_picture_of_its_last_frame(line: Line, clock:
 
 
 def test_strikes_in_a_row_end_it(line: Line, loop: asyncio.AbstractEventLoop, clock: Clock) -> None:
+    told: list[str] = []
+    mailbox = Mailbox(line.link.feed, set_back=told.append)
+    mailbox.open()
     for _ in range(MAX_STRIKES - 1):
         line.strike(Failure("MemoryError: no room"))
+    loop.run_until_complete(asyncio.sleep(0))
+    assert len(told) == MAX_STRIKES - 1 and all("MemoryError: no room" in reason for reason in told)
     show(line, *work(line, clock))
     for _ in range(MAX_STRIKES):
         assert line.ended is None
         line.strike(Failure("MemoryError: no room"))
     assert line.ended is not None
-    assert line.ended.code == "model.failed"
+    assert (line.ended.code, line.ended.retry_after) == ("session.failed", COME_BACK_AFTER)
     assert "MemoryError: no room" in str(line.ended)
     loop.run_until_complete(asyncio.sleep(0))
     assert line.link.feed.ended is line.ended
