@@ -172,8 +172,8 @@ def _uvicorn_config(house: House, config: ServeConfig) -> uvicorn.Config:
         ws=AbortingWebSocket,
         ws_max_size=MAX_MESSAGE_BYTES,
         ws_per_message_deflate=False,  # pictures are compressed already: it costs ten times the latency
-        ws_ping_interval=4.0,
-        ws_ping_timeout=4.0,
+        ws_ping_interval=config.ws.ping_timeout,
+        ws_ping_timeout=config.ws.ping_timeout,
         limit_concurrency=config.limits.connections + 64,  # room for health checks beside the players
         h11_max_incomplete_event_size=16_384,
         timeout_keep_alive=5,

@@ -21,6 +21,7 @@ from .protocol import Ack, Frame, Goaway, Hello, ProtocolError, decode_from_clie
 from .seat import Seat
 
 GOING_AWAY, POLICY_VIOLATION, INTERNAL_ERROR, TRY_AGAIN = 1001, 1008, 1011, 1013  # RFC 6455 section 7.4 and IANA
+LOST = 1006  # not on the wire: the same section's name for a connection that was not closed
 FAREWELL_TIMEOUT = 1.0  # seconds
 ABORT_AFTER = 2.0  # seconds that a client has to read the rest
 
@@ -35,6 +36,7 @@ class WsConfig:
     send_timeout: float = 3.0  # to take one message
     ack_timeout: float = 5.0  # to show a picture
     max_unacknowledged: int = 4  # pictures sent and not shown yet
+    ping_timeout: float = 4.0  # to answer a ping, which comes as often
 
 
 class AbortingWebSocket(WebSocketsSansIOProtocol):
@@ -141,14 +143,14 @@ class Connection:
         while True:
             message = await messages.get()
             check_last(message)
-            await self._send(encode(message))
+            await self._send(encode(message), within=self._config.send_timeout)
 
     async def _send_pictures(self, pictures: Pictures) -> None:
         while True:
             await self._room()
             shot = await pictures.get()
             self._window.sent(shot.receipt.frame)
-            await self._send(encode(_frame(shot, t_sent=1000 * self._clock())))
+            await self._send(encode(_frame(shot, t_sent=1000 * self._clock())), within=self._config.send_timeout)
             self._metrics.fan_out.observe(self._clock() - shot.made)
             self._metrics.sent_bytes.labels("ws").inc(len(shot.picture.data))
 
@@ -169,23 +171,25 @@ class Connection:
             raise ProtocolError("message.malformed", "expected a binary message, got text")
         return data
 
-    async def _send(self, data: bytes) -> None:
-        async with asyncio.timeout(self._config.send_timeout):
-            await self._socket.send_bytes(data)
+    async def _send(self, data: bytes, *, within: float) -> None:
+        try:
+            async with asyncio.timeout(within):
+                await self._socket.send_bytes(data)
+        except RuntimeError as error:  # starlette's: uvicorn has closed it, as it does when a ping is not answered
+            raise WebSocketDisconnect(LOST) from error
 
     async def _say_farewell(self, end: End) -> None:
         self._metrics.refusals.labels(end.code).inc()
         last = last_word(end)
         with suppress(TimeoutError, WebSocketDisconnect):
-            async with asyncio.timeout(FAREWELL_TIMEOUT):
-                await self._socket.send_bytes(encode(last))
+            await self._send(encode(last), within=FAREWELL_TIMEOUT)
         if isinstance(last, Goaway):
             await self._close(GOING_AWAY)
         else:
             await self._close(TRY_AGAIN if last.retry_after else POLICY_VIOLATION, last.code)
 
     async def _close(self, code: int, reason: str = "") -> None:
-        with suppress(TimeoutError, WebSocketDisconnect):
+        with suppress(TimeoutError, WebSocketDisconnect, RuntimeError):  # the last as in `_send`
             async with asyncio.timeout(FAREWELL_TIMEOUT):
                 await self._socket.close(code, reason)
 

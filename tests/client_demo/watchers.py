@@ -20,7 +20,7 @@ from tests.server.running import fetch
 from tests.server.ws_client import WsClient
 
 ROOT = Path(__file__).parents[2]
-PATIENCE = 30.0  # seconds
+PATIENCE = 60.0  # seconds
 POLITE = 19  # niceness: the processor belongs to the server and its player, as if the viewers were elsewhere
 
 

@@ -11,7 +11,7 @@ from aiortc import RTCConfiguration, RTCDataChannel, RTCPeerConnection, RTCSessi
 from server.aiortc_internals import PLAYOUT_DELAY, gather_on, ice_connections
 
 EXTENSION_ID = 9
-PATIENCE = 15.0  # seconds: of a machine that is busy with other things
+PATIENCE = 60.0  # seconds: of a machine that is busy with other things
 
 
 @dataclass

@@ -61,7 +61,7 @@ async def come_and_go(server: Process, session: str, resume: str, *, visits: int
 
 async def alone(server: Process) -> State:
     """Once all have left, and their sessions have ended too."""
-    await server.wait_until_alone(within=30.0)
+    await server.wait_until_alone(within=300.0)
     await asyncio.sleep(12.0)  # the server's grace for players, the last farewells, and its tidying up
     return await state(server)
 

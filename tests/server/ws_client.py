@@ -9,7 +9,7 @@ from websockets.exceptions import ConnectionClosed
 
 from server.protocol import SUBPROTOCOL, Ack, Error, Frame, Hello, Message, Welcome, decode_from_server, encode
 
-PATIENCE = 15.0  # seconds: of a machine that is busy with other things
+PATIENCE = 60.0  # seconds: of a machine that is busy with other things
 Kind = TypeVar("Kind", bound=Message)
 
 
