@@ -1,5 +1,6 @@
 """Clips for the eye, on a rich console: progress with time left and a small picture, and the table of jobs."""
 
+import logging
 from collections.abc import Sequence
 from typing import Self
 
@@ -22,11 +23,14 @@ PICTURE_COLUMNS = 48
 UPPER_HALF = "\u2580"  # its colour is the upper pixel, its background the lower one
 
 
+logger = logging.getLogger("model")  # of all models: what goes where before weights are read, say
+
+
 class View:
-    """Shows the job in progress while it is entered; `tell` is what a `Studio` wants to be told by."""
+    """Shows the job in progress while it is entered, and what models log; `tell` is what a `Studio` is told by."""
 
     def __init__(self, console: Console) -> None:
-        self._console = console
+        self._console, self._log, self._level = console, _Log(console), logger.level
         self._bar = Progress(
             SpinnerColumn(),
             TextColumn("{task.description}"),
@@ -42,11 +46,15 @@ class View:
         self._live = Live(self._bar, console=console, refresh_per_second=4, get_renderable=self._render, transient=True)
 
     def __enter__(self) -> Self:
+        logger.addHandler(self._log)
+        logger.setLevel(logging.INFO)
         self._live.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._live.stop()
+        logger.setLevel(self._level)
+        logger.removeHandler(self._log)
 
     def tell(self, job: Job, progress: making.Progress) -> None:
         total, steps = progress.num_sections * progress.num_steps, progress.sections * progress.num_steps
@@ -63,6 +71,17 @@ class View:
         if self._frame is None or not self._console.is_terminal:
             return self._bar
         return Group(picture(self._frame, columns=min(PICTURE_COLUMNS, self._console.width)), self._bar)
+
+
+class _Log(logging.Handler):
+    """What is logged, above what is live."""
+
+    def __init__(self, console: Console) -> None:
+        super().__init__(logging.INFO)
+        self._console = console
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._console.print(record.getMessage(), markup=False, highlight=False, soft_wrap=True)
 
 
 def picture(frame: np.ndarray, *, columns: int) -> Segments:

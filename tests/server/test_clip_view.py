@@ -1,5 +1,6 @@
 """Clips on a console: the picture has the frame's colours, the bar the clip's progress."""
 
+import logging
 from io import StringIO
 from pathlib import Path
 
@@ -65,3 +66,16 @@ def test_the_table_tells_of_each_job(tmp_path: Path) -> None:
     assert "failed" in first and "the disk [bold]is full" in first and "[red]0.mp4" in first
     assert "failed" in second and "job.json" in second
     assert "waiting" in third and "0/?" in third
+
+
+def test_what_a_model_logs_is_shown_while_a_clip_is_made() -> None:
+    out, logger = console(), logging.getLogger("model.large.assemble")
+    level = logging.getLogger("model").level
+    logger.info("before")
+    with View(out):
+        logger.info("a plan: [6.0 GB]")
+        logger.debug("a detail")
+    logger.info("after")
+    assert "a plan: [6.0 GB]" in printed(out)
+    assert not any(word in printed(out) for word in ("before", "detail", "after"))
+    assert logging.getLogger("model").level == level
