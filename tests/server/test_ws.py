@@ -270,3 +270,15 @@ async def test_a_client_that_does_not_read_is_cut_off() -> None:
         await until(lambda: connections)
         await until(lambda: not connections)
         client.transport.abort()
+
+
+async def test_a_client_that_answers_no_ping_has_left(caplog: pytest.LogCaptureFixture) -> None:
+    """Pictures are sent all the while, also into a connection that was closed for it."""
+    patient = WsConfig(ping_timeout=0.3, ack_timeout=30.0, max_unacknowledged=10_000)
+    async with running(ServeConfig(ws=patient)) as server:
+        async with WsClient(server.host, Hello(codec="raw")) as client:
+            await client.next(Frame)
+            client.socket.transport.pause_reading()
+            await until(lambda: not server.house.lobby._places)
+            client.socket.transport.abort()
+    assert "failed" not in caplog.text and "Exception" not in caplog.text
