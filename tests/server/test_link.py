@@ -102,7 +102,7 @@ async def test_closing_refuses_what_waits_what_is_begun_and_what_comes() -> None
     late = asyncio.ensure_future(requests.ask(lambda: None))
     for refused in (begun, waiting, late):
         with pytest.raises(BusyError, match="gone"):
-            await asyncio.wait_for(refused, 1.0)
+            await asyncio.wait_for(refused, 10.0)
     requests.wake()
 
 
@@ -122,6 +122,6 @@ def test_controls_are_whole_whichever_thread_fills_them() -> None:
     thread.join()
     taken += controls.take(0.0, num_frames=20)
     assert taken[-1].seq == rounds
-    assert sum(applied.vector[0] for applied in taken) <= 0.125 * rounds + 1e-3
+    assert MAX_CARRY - 1e-3 <= sum(applied.vector[0] for applied in taken) <= 0.125 * rounds + 1e-3
     controls.hand_over()
     assert controls.take(0.0, num_frames=1)[0].seq == -1

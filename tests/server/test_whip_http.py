@@ -56,7 +56,7 @@ async def test_an_endpoint_that_is_not_there_or_says_nothing_is_given_up() -> No
         began = asyncio.get_running_loop().time()
         with pytest.raises(WhipError, match="expected an answer from 127.0.0.1"):
             await post_offer(WhipConfig(url, timeout=0.2), "v=0")
-        assert asyncio.get_running_loop().time() - began < 1.0
+        assert asyncio.get_running_loop().time() - began < 4.0
     with pytest.raises(WhipError, match="expected an answer from 127.0.0.1"):
         await post_offer(WhipConfig(url), "v=0")
 
