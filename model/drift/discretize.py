@@ -4,7 +4,7 @@ It belongs to checkpoints that were trained with it. Apply it to history after t
 noisy target, and it leaves padding alone. Fewer entries mean less drift and less coherence.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import faiss
@@ -13,6 +13,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
+
+from ..world_model import History
 
 FORMAT = "rewander.codebook.v1"
 CODEBOOK = "codebook.safetensors"  # in the folder of the weights that were trained with it
@@ -67,6 +69,13 @@ def discretize(latents: Tensor, codebook: Codebook, *, valid: Tensor | None = No
     nearest = entries[_nearest(pixels.reshape(-1, pixels.shape[-1]).float(), entries)]
     replaced = nearest.to(latents.dtype).view(pixels.shape).movedim(-1, 1)
     return torch.where(is_padding[:, None, :, None, None], latents, replaced)
+
+
+def discretize_history(history: History, codebook: Codebook) -> History:
+    """A history whose valid latents are made of the codebook's entries."""
+    latents, valid = torch.from_numpy(history.latents.astype(np.float32)), torch.from_numpy(history.valid)
+    entries = discretize(latents.movedim(0, 1)[None], codebook, valid=valid[None])[0].movedim(1, 0)
+    return replace(history, latents=entries.half().numpy())
 
 
 def explained_variance(latents: Tensor, codebook: Codebook) -> float:

@@ -20,7 +20,7 @@ from .metrics import psnr
 from .reckon import from_start
 from .sets import SETS, Video, load_or_render
 from .sight import Split, split_views
-from .statistics import slope
+from .statistics import ends, slope
 
 SET = "retrace"
 SETTLED = 19  # frames after which a place that comes again has left every schedule's slots
@@ -81,11 +81,14 @@ def _scores(course: Course, frames: np.ndarray, looked: np.ndarray) -> dict[str,
     """Of one rollout (M, H, W, 3).
 
     `psnr` is over all frames, `revisit` over those that the context showed, `own_revisit` between the model's own way
-    back and out; beside Eq. 7 and motion.
+    back and out; `sharp_at_start` and `sharp_at_end` are shares of the truth's sharpness in the first and last 15 %,
+    since Eq. 7 says nothing of what is bad from the start. Beside Eq. 7 and motion.
     """
     against = psnr(frames, course.reference)
     revisit = course.split.is_revisit
-    scores = drifting(looked, course.truth) | {"psnr": float(against.mean()), "psnr_slope": slope(against)}
+    start, end = (a / max(b, 1e-9) for a, b in zip(ends(looked[:, 0]), ends(course.truth[:, 0]), strict=True))
+    scores = drifting(looked, course.truth) | {"sharp_at_start": start, "sharp_at_end": end}
+    scores |= {"psnr": float(against.mean()), "psnr_slope": slope(against)}
     scores["revisit"] = float(against[revisit].mean()) if revisit.any() else float("nan")
     here = np.arange(course.first, len(course.latents))
     there = len(course.latents) - 1 - here  # the same place on the way out

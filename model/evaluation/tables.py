@@ -23,6 +23,8 @@ _MEASURES: tuple[tuple[str, str, float], ...] = (  # figure, head of its column,
     ("pooled.sharpness", "Δ pooled %", 100),
     ("mean", "Δ brightness %", 100),
     ("spread", "Δ contrast %", 100),
+    ("sharp_at_start", "sharp at start × truth", 1),
+    ("sharp_at_end", "at end × truth", 1),
     ("motion_ratio", "motion × truth", 1),
     ("collapsed", "collapsed", 1),
     ("psnr", "PSNR", 1),
@@ -146,7 +148,7 @@ def _truth(rows: Sequence[tuple[Row, Result | None]]) -> list[tuple[str, ...]]:
     result = next((result for _, result in rows if result is not None), None)
     if result is None:
         return []
-    own = {"motion_ratio": "1", "collapsed": "0"}
+    own = {"motion_ratio": "1", "collapsed": "0", "sharp_at_start": "1", "sharp_at_end": "1"}
     cells = []
     for name, _, factor in _MEASURES:
         is_measured = f"{name}_truth" in result.figures

@@ -16,19 +16,17 @@ import numpy as np
 from ..drift.alternatives import anchor_frames, repeat_image_to_video
 from ..drift.discretize import CODEBOOK, Codebook, load_codebook, train_codebook
 from ..drift.orders import Clip, Sampling, forward, inverted
-from ..lora.files import fuse_lora
+from ..lora.files import LORA
 from ..packing.schedule import Schedule
-from ..rooms.layout import layout_of
 from ..rooms.offline import Offline, Treatment, Walk
-from ..rooms.weights import SHIPPED, load_weights
-from ..rooms.world import SCHEDULE, Rooms, fast_dtype
+from ..rooms.weights import SHIPPED
+from ..rooms.world import Rooms, load
 from .cases import decoded
 from .courses import Course, Figures, courses, figures_of
 from .pictures import spaced, strip
 from .rollout import Recall, Record
 from .rows import Row
 
-VARIANT = "variant.json"  # in the folder of a fine-tuning: the schedules that it learned
 _ALTERNATIVES: dict[str, Callable[[Sampling], Sampling]] = {
     "": lambda sampling: sampling,
     "repeat": repeat_image_to_video,
@@ -51,9 +49,13 @@ class Trials:
     def variant(self, row: Row) -> str | None:
         """The fine-tuning that a row takes, "" for the weights as they are, None if it is not there."""
         for name in row.variants:
-            if not name or (self.adapters is not None and (self.adapters / name / "lora").exists()):
+            if not name or (self.adapters is not None and (self.adapters / name / "lora" / LORA).exists()):
                 return name
         return None
+
+    def folder_of(self, variant: str) -> Path | None:
+        """Of a fine-tuning that is there."""
+        return self.adapters / variant / "lora" if variant and self.adapters is not None else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,18 +104,13 @@ def prepared(row: Row, trials: Trials, variant: str) -> tuple[Rooms, Codebook | 
 
     That of the fine-tuning, or one of the latents that worlds begin from, which training has seen.
     """
-    networks, starts = load_weights(trials.weights)
-    size, folder = networks.dit.config.latent_size, (trials.adapters or trials.out) / variant / "lora"
-    if variant:
-        for schedule in json.loads((folder / VARIANT).read_text())["schedules"]:
-            networks.dit.add_kernels(layout_of(Schedule.parse(schedule), size=size).kernels)
-        fuse_lora(folder, networks.dit, learned={"patchify": networks.dit.patchify})
-    model = Rooms(networks, starts, dtype=fast_dtype("cpu"), schedule=SCHEDULE)
+    folder = trials.folder_of(variant)
+    model = load(trials.weights, adapters=folder)
     if not row.entries:
         return model, None
-    if variant and (folder / CODEBOOK).exists():
-        return model, load_codebook(folder / CODEBOOK, channels=starts.shape[1])
-    return model, train_codebook(starts.cpu(), size=row.entries)
+    if folder is not None and (folder / CODEBOOK).exists():
+        return model, load_codebook(folder / CODEBOOK, channels=model.starts.shape[1])
+    return model, train_codebook(model.starts.cpu(), size=row.entries)
 
 
 def samplings(row: Row, *, first: int, frames: int) -> Iterator[Sampling]:
@@ -172,8 +169,8 @@ def _generate(row: Row, offline: Offline, walks: Sequence[Walk], *, first: int, 
 
 def _identity(row: Row, trials: Trials, variant: str) -> str:
     """Of a run: what is done, with which weights, on how much."""
-    folder = (trials.adapters or trials.out) / variant / "lora" if variant else None
-    weights = [_digest(trials.weights / "dit.safetensors"), _digest(folder / "lora.safetensors") if folder else ""]
+    folder = trials.folder_of(variant)
+    weights = [_digest(trials.weights / "dit.safetensors"), _digest(folder / LORA) if folder else ""]
     asked = [asdict(row.doing()), weights, trials.videos, trials.seeds, trials.frames]
     return hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:16]
 

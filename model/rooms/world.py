@@ -5,7 +5,7 @@ Legend: B jobs, m context tokens, n target tokens, H heads, d head size, C x h x
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ..drift.discretize import CODEBOOK, Codebook, CodebookError, discretize, load_codebook
+from ..drift.discretize import CODEBOOK, Codebook, CodebookError, discretize_history, load_codebook
 from ..packing.schedule import Schedule
 from ..sampling import euler_step, flow_sigmas
 from ..world_model import ControlAxis, ControlSchema, History, ModelSpec, Section
@@ -25,8 +25,9 @@ from .dit import KV, Target
 from .geometry import ground_map
 from .layout import check_live, layout_of
 from .looks import LooksCache
+from .tuned import load_tuned
 from .views import Sources, preview, sources_ago
-from .weights import SHIPPED, Networks, load_weights
+from .weights import SHIPPED, Networks
 
 SCHEDULE = "f1k1f4s2f1s1f16k4f2k2f1k1_g1"
 FRAME = 128
@@ -163,7 +164,11 @@ class Rooms:
     def begin(
         self, states: Sequence[RoomsState], controls: Sequence[np.ndarray], histories: Sequence[History]
     ) -> list[RoomsJob]:
-        seen = histories if self.codebook is None else [discrete(history, self.codebook) for history in histories]
+        seen = (
+            histories
+            if self.codebook is None
+            else [discretize_history(history, self.codebook) for history in histories]
+        )
         shown = [Shown(self.layout.groups, *row) for row in zip(seen, (s.cache for s in states), strict=True)]
         jobs = self.start(states, self.prepare(states, controls, seen), shown)
         for job, history in zip(jobs, histories, strict=True):
@@ -307,29 +312,31 @@ def load(
     device: str = "cpu",
     steps: int = 2,
     schedule: str = SCHEDULE,
-    codebook: Path | None = None,
+    adapters: Path | None = None,
 ) -> Rooms:
     """The shipped model, or one from another `folder` of weights, as quick as `device` allows.
 
-    A schedule with +D takes `codebook`, or the one that lies with the weights; raises CodebookError without.
+    `adapters` is a folder that `rewander train lora --model rooms` made. A schedule with +D takes the codebook that
+    lies with them, or with the weights; raises CodebookError if there is none.
     """
-    networks, starts = load_weights(folder, device=device)
-    book = None
+    networks, starts = load_tuned(folder, adapters, device=device)
+    codebook = None
     if Schedule.parse(schedule).is_discrete:
-        path = codebook or folder / CODEBOOK
+        path = (adapters or folder) / CODEBOOK
         if not path.exists():
             raise CodebookError(f"expected the codebook that the weights were trained with in {path}, for {schedule}")
-        book = load_codebook(path, channels=networks.dit.config.latent_channels)
-    return Rooms(networks, starts, steps=steps, dtype=fast_dtype(device), schedule=schedule, codebook=book)
+        codebook = load_codebook(path, channels=networks.dit.config.latent_channels)
+    return Rooms(networks, starts, steps=steps, dtype=fast_dtype(device), schedule=schedule, codebook=codebook)
 
 
-def create(*, weights: str = "", schedule: str = SCHEDULE) -> Rooms:
+def create(*, weights: str = "", schedule: str = SCHEDULE, adapters: str = "") -> Rooms:
     """The entry point `rooms`: the shipped model on all cores but one, which encoding and sockets need.
 
-    As settings it takes another folder of `weights`, and a `schedule`.
+    As settings it takes another folder of `weights`, one of `adapters`, and a `schedule`.
     """
     use_threads(None)
-    return load(Path(weights) if weights else SHIPPED, schedule=schedule)
+    folder = Path(weights) if weights else SHIPPED
+    return load(folder, schedule=schedule, adapters=Path(adapters) if adapters else None)
 
 
 def use_threads(count: int | None) -> None:
@@ -342,13 +349,6 @@ def fast_dtype(device: str) -> torch.dtype:
     if device.startswith("cuda"):
         return torch.bfloat16
     return torch.bfloat16 if torch.ops.mkldnn._is_mkldnn_bf16_supported() else torch.float32
-
-
-def discrete(history: History, codebook: Codebook) -> History:
-    """A history whose valid latents are made of the codebook's entries (+D)."""
-    latents, valid = _tensor(history.latents).movedim(0, 1)[None], torch.from_numpy(history.valid)[None]
-    entries = discretize(latents, codebook, valid=valid)[0].movedim(1, 0)
-    return replace(history, latents=entries.half().numpy())
 
 
 def _join(parts: list[Tensor], dim: int = 0) -> Tensor:

@@ -5,7 +5,8 @@ from model.evaluation.rows import rows
 from model.evaluation.tables import Found, markdown, plot_tables, rank_correlation, verdicts
 from model.evaluation.trials import Result
 
-MEASURES = ("pooled.sharpness", "mean", "spread", "motion_ratio", "collapsed", "psnr", "revisit", "own_revisit")
+SHARP = ("sharp_at_start", "sharp_at_end")
+MEASURES = (*SHARP, "pooled.sharpness", "mean", "spread", "motion_ratio", "collapsed", "psnr", "revisit", "own_revisit")
 
 
 def result(drift: float, *, motion: float = 1.0, revisit: float = 20.0) -> Result:

@@ -80,12 +80,14 @@ def test_revisits_are_of_the_context_and_of_the_models_own(places: tuple[Path, P
     perfect = figures_of([course], [course.reference], 1)
     assert perfect["revisit"][0][0] == perfect["psnr"][0][0] == pytest.approx(48.13)
     assert perfect["sharpness"] == perfect["sharpness_truth"]
+    assert perfect["sharp_at_end"][0][0] == perfect["sharp_at_start"][0][0] == 1
     here = np.arange(len(course.reference)) + course.first
     turn = (len(course.latents) - 1) // 2
     broken = course.reference.copy()
     broken[here > turn + SETTLED] = 0
     assert figures_of([course], [broken], 1)["own_revisit"][0][0] < perfect["own_revisit"][0][0]
     assert perfect["own_revisit"][0][0] > 40
+    assert figures_of([course], [broken], 1)["sharp_at_end"][0][0] == 0
 
 
 def test_more_frames_than_a_walk_has_are_refused(places: tuple[Path, Path]) -> None:

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from model.drift.discretize import Codebook, CodebookError, discretize, save_codebook
+from model.drift.discretize import Codebook, CodebookError, discretize, discretize_history, save_codebook
 from model.evaluation.rollout import Record, history_at, rollout, sample
 from model.packing.schedule import ScheduleError
 from model.rooms.context import CACHED_GROUPS
@@ -13,7 +13,7 @@ from model.rooms.depth import Depth
 from model.rooms.dit import Target
 from model.rooms.layout import Group, LayoutError
 from model.rooms.weights import save_weights
-from model.rooms.world import SCHEDULE, Rooms, RoomsState, discrete, load
+from model.rooms.world import SCHEDULE, Rooms, RoomsState, load
 from model.training.dit import RECENT, TEACHING, Batch, Teachers, predict, previews
 from model.world_model import Section
 from tests.model.rooms.small import networks, rooms
@@ -89,7 +89,7 @@ def test_play_refuses_schedules_that_it_cannot_follow() -> None:
 def test_a_discrete_schedule_shows_entries_of_its_codebook() -> None:
     codebook = Codebook(torch.randn(4, 16))
     model, one = other(SCHEDULE + "+D", codebook=codebook), record()
-    history = discrete(history_at(model.spec, one, 10, ()), codebook)
+    history = discretize_history(history_at(model.spec, one, 10, ()), codebook)
     pixels = torch.from_numpy(history.latents).float().movedim(1, -1)
     nearest = torch.cdist(pixels.flatten(0, 2), codebook.entries).min(1).values.view(25, -1).amax(1)
     assert (nearest[history.valid] < 1e-2).all()
