@@ -24,16 +24,26 @@ def train(
     rate: Annotated[float, typer.Option(help="lora: of learning.")] = 1e-4,
     size: Annotated[str, typer.Option(help="lora: width and height of frames.")] = "832x480",
     history_noise: Annotated[float, typer.Option(help="lora: on the past, so that drift is known; 0.1 is much.")] = 0.0,
-    schedule: Annotated[str, typer.Option(help="lora: of the history; the released one by default.")] = "",
+    schedule: Annotated[
+        str, typer.Option(help="lora: of the history; the model's own by default. For rooms several, with commas.")
+    ] = "",
+    entries: Annotated[int, typer.Option(min=1, help="lora: of the codebook, for a schedule with +D.")] = 128,
 ) -> None:
     """Train `rooms` from scratch, stage by stage; `export` writes the weights into FOLDER/weights. Or fine-tune.
 
-    `lora` teaches a large model the episodes' world and keys; its adapters are then in FOLDER/lora.
+    `lora` teaches a large model the episodes' world and keys, or `rooms` other schedules, +D (a codebook) or noise on
+    its history; the adapters are then in FOLDER/lora. --episodes may be the latents of another training of `rooms`.
     """
     threads = threads or max(1, (os.cpu_count() or 2) - 1)
     if stage == "lora":
         asked: dict[str, Any] = {"folder": folder, "episodes": episodes, "prompt": prompt, "schedule": schedule}
-        asked |= {"history_noise": history_noise, "seed": seed, "device": device, "threads": threads}
+        asked |= {
+            "history_noise": history_noise,
+            "entries": entries,
+            "seed": seed,
+            "device": device,
+            "threads": threads,
+        }
         places = {"weights": weights or [], "size": size}
         _fine_tune(model, asked, places, learning={"rank": rank, "rate": rate}, steps=steps or 2_000)
         return

@@ -16,13 +16,20 @@ from ..framepack.camera import load_camera
 from ..framepack.pictures import LatentFormat, Pictures
 from ..hunyuan.framepack import latent_format as hunyuan_latents
 from ..packing.schedule import Schedule
+from ..rooms.weights import SHIPPED, Networks, load_weights
+from ..rooms.world import SCHEDULE
+from ..training.latents import Latents, encode_episodes, load_latents
 from ..training.loop import Run
 from ..wan.framepack import WAN
 from ..wan.framepack import latent_format as wan_latents
 from .films import encode_films
 from .framepack import FilmTraining, Student, film_task
+from .rooms import RoomsTraining, codebook_in, rooms_task, write_variant
 from .students import hunyuan_student, wan_student
 from .task import LoraTask, LoraTraining, train_lora
+
+ROOMS = "rooms"
+WEIGHTS = "dit.safetensors"  # what a folder of weights of `rooms` has
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,8 +41,9 @@ class LoraOrder:
     weights: Shelf
     prompt: str = ""  # of all episodes, before what was pressed
     frame_shape: tuple[int, int] = (480, 832)
-    schedule: str = ""  # of the history; what FramePack released if empty
+    schedule: str = ""  # of the history; the model's own if empty; for `rooms` several, separated by commas
     history_noise: float = 0.0
+    entries: int = 128  # of the codebook, for schedules with +D
     seed: int = 0
     device: str = ""  # CUDA where there is one if empty
     threads: int = 1
@@ -55,6 +63,8 @@ def stage_lora(model: str, order: LoraOrder, training: LoraTraining, *, steps: i
     """
     if model not in TASKS:
         raise LoraError(f"expected a model that LoRA fine-tunes, one of {', '.join(TASKS)}, got {model!r}")
+    if model != ROOMS and Schedule.parse(order.schedule or WAN.schedules["vanilla"]).is_discrete:
+        raise LoraError(f"expected a schedule without +D, which only {ROOMS} learns, for {model}, got {order.schedule}")
     torch.set_num_threads(order.threads)
     run = Run(order.folder / "lora", steps)
     train_lora(TASKS[model](model, order), run, training, seed=order.seed)
@@ -71,6 +81,29 @@ def _framepack_task(model: str, order: LoraOrder) -> LoraTask:
     return film_task(family.student(parts, schedule), films, training, camera=load_camera(), seed=order.seed)
 
 
+def _rooms_task(_model: str, order: LoraOrder) -> LoraTask:
+    """`order.weights` may name a folder of weights, `order.episodes` one of episodes or of what training encoded."""
+    training = RoomsTraining(tuple((order.schedule or SCHEDULE).split(",")), noise=order.history_noise)
+    networks, _ = load_weights(next((path for path in order.weights.roots if (path / WEIGHTS).exists()), SHIPPED))
+    device, run = order.device or ("cuda" if torch.cuda.is_available() else "cpu"), order.folder / "lora"
+    data = _rooms_latents(order, networks)
+    is_discrete = any(Schedule.parse(schedule).is_discrete for schedule in training.schedules)
+    codebook = codebook_in(run, data, size=order.entries, seed=order.seed) if is_discrete else None
+    for network in networks:
+        network.to(device)
+    task = rooms_task(data, networks, training, codebook=codebook, seed=order.seed)
+    write_variant(run, training)
+    return task
+
+
+def _rooms_latents(order: LoraOrder, networks: Networks) -> Latents:
+    if (order.episodes / "done").exists():
+        return load_latents(order.episodes)
+    for _ in encode_episodes(networks.vae, order.files(), order.folder / "latents"):
+        pass
+    return load_latents(order.folder / "latents")
+
+
 class _Family(NamedTuple):
     """What differs between the networks of FramePack's kind."""
 
@@ -82,4 +115,6 @@ _WAN, _HUNYUAN = _Family(wan_student, wan_latents), _Family(hunyuan_student, hun
 FAMILIES: Mapping[str, _Family] = MappingProxyType({"wan": _WAN, "wan-14b": _WAN, "framepack-f1": _HUNYUAN})
 
 # What a model adds here to be fine-tuned: a LoraTask made of what was asked for.
-TASKS: Mapping[str, Callable[[str, LoraOrder], LoraTask]] = MappingProxyType(dict.fromkeys(FAMILIES, _framepack_task))
+TASKS: Mapping[str, Callable[[str, LoraOrder], LoraTask]] = MappingProxyType(
+    dict.fromkeys(FAMILIES, _framepack_task) | {ROOMS: _rooms_task}
+)
