@@ -308,8 +308,11 @@ class Engine:
 
     def _make_room(self) -> None:
         """Do less at once from now on: memory that ran out will do so again. Each of the sessions goes alone first."""
-        self._decodes_aside = False
-        if (num_running := len(self._scheduler.running)) > 1:
+        num_running = len(self._scheduler.running)
+        if self._decodes_aside:
+            self._decodes_aside = False
+            logger.warning("out of memory: nothing is decoded aside from now on")
+        elif num_running > 1:
             self._scheduler.narrow(num_running // 2)
             logger.warning("out of memory: at most %d sessions at once from now on", num_running // 2)
 
