@@ -30,9 +30,9 @@ ROOMY = ServeConfig(engine=EngineConfig(max_sessions=256), lobby=LobbyConfig(vie
 FULL = ServeConfig(engine=EngineConfig(max_sessions=1, player_grace=0.5))
 CROWDED = ServeConfig(
     engine=EngineConfig(max_sessions=32, least_rate=0.01, player_grace=2.0),
-    # a machine that is busy for a minute with other things is no reason to throw anyone out
-    rtc=RtcConfig(handshake_timeout=60.0, silence_timeout=60.0, viewer_silence_timeout=60.0),
-    ws=WsConfig(hello_timeout=60.0, send_timeout=60.0, ack_timeout=60.0, ping_timeout=60.0),
+    # a machine that is busy for minutes with other things is no reason to throw anyone out
+    rtc=RtcConfig(handshake_timeout=600.0, silence_timeout=600.0, viewer_silence_timeout=600.0),
+    ws=WsConfig(hello_timeout=600.0, send_timeout=600.0, ack_timeout=600.0, ping_timeout=600.0),
 )
 
 

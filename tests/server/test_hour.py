@@ -47,6 +47,11 @@ def server() -> Iterator[Process]:
         server.process.terminate()
 
 
+async def num_connections(server: Process) -> int:
+    text = (await fetch(server.host, "GET", "/metrics")).body.decode()
+    return sum(int(float(line.split()[-1])) for line in text.splitlines() if line.startswith("rewander_connections{"))
+
+
 async def come_and_go(server: Process, session: str, resume: str, *, visits: int, seconds: float) -> list[int]:
     """So many visits over so many seconds; the process's memory after each."""
     random, memories, began = Random(4), [], time.monotonic()
@@ -54,14 +59,17 @@ async def come_and_go(server: Process, session: str, resume: str, *, visits: int
         await visit(server.host, session, resume, random)
         memories.append(server.memory)
         if not len(memories) % TELL_EVERY:
-            logger.warning("%d visits: %.1f MB, %d files", len(memories), memories[-1] / MEGABYTE, server.num_files)
+            here, memory = await num_connections(server), memories[-1] / MEGABYTE
+            logger.warning(
+                "%d visits: %.1f MB, %d files, %d connections", len(memories), memory, server.num_files, here
+            )
         await asyncio.sleep(max(0.0, began + (number + 1) * seconds / visits - time.monotonic()))
     return memories
 
 
 async def alone(server: Process) -> State:
     """Once all have left, and their sessions have ended too."""
-    await server.wait_until_alone(within=300.0)
+    await server.wait_until_alone(within=1_200.0)
     await asyncio.sleep(12.0)  # the server's grace for players, the last farewells, and its tidying up
     return await state(server)
 
