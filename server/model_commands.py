@@ -168,37 +168,26 @@ def _costs(anatomy: "Anatomy") -> str:
 def _cards_table(anatomy: "Anatomy", cards: Sequence["Card"]) -> Table:
     from model.placement.plan import QUANTIZED, DoesNotFitError, decide
 
-    columns = (
-        "card",
-        "weights",
-        "transformer",
-        "encoders",
-        "VAE",
-        "peak GB",
-        "host GB",
-        "s/step",
-        "s/section",
-        "s/frame",
-    )
-    table = Table(*columns)
+    columns = ("card", "weights", "streamed", "peak GB", "host GB", "s/step", "s/sect.", "s/frame")
+    table = Table(*columns, caption="; ".join(card.name for card in cards))
     for card in cards:
         for quantized in QUANTIZED:
             try:
                 row = _row(decide(anatomy, card, quantized=quantized))
             except DoesNotFitError as error:
-                row = ["[red]does not fit[/]", "", "", f"[red]{error.needed / 1e9:.1f}[/]"]
-            table.add_row(card.name, quantized or "as kept", *row)
+                row = ["[red]does not fit[/]", f"[red]{error.needed / 1e9:.1f}[/]"]
+            table.add_row(card.name.partition(",")[0], quantized or "as kept", *row)
         table.add_section()
     return table
 
 
 def _row(plan: "Plan") -> list[str]:
-    how = {placed.part.name: placed.how for placed in plan.placed}
-    encoders = sorted({it for name, it in how.items() if name not in ("transformer", "vae")})
+    """What of a plan depends on the card: all but what is streamed stays on it, and tiles are the VAE's."""
+    encoders = plan.streamed - {"transformer", "vae"}
+    streamed = [name for name in ("transformer", "vae") if name in plan.streamed] + (["encoders"] if encoders else [])
+    what = "all" if len(streamed) == 3 else ", ".join(streamed) or "nothing"
     return [
-        how["transformer"],
-        ", ".join(encoders),
-        how["vae"] + (", tiles" if plan.tiles else ""),
+        what + (" + tiles" if plan.tiles else ""),
         f"{plan.peak_device / 1e9:.1f}",
         f"{plan.peak_host / 1e9:.1f}" + ("" if plan.fits_host else " (disk)"),
         f"{plan.step_seconds:.2f}",

@@ -66,7 +66,7 @@ def test_a_plan_is_computed_from_the_files_that_are_there(tmp_path: Path) -> Non
     assert "80x48 pixels" in text and "7 steps" in text and "TFLOP for a step" in text
     for size in (24, 16, 12, 8, 6):
         for weights in ("as kept", "fp8", "int8", "nf4"):
-            assert rows(text, f" {size} GB, such as", weights, "resident")
+            assert rows(text, f" {size} GB ", weights, "nothing")
 
 
 @pytest.mark.parametrize("arguments", [["--model=nonesuch", "--plan"], ["--model=wan", "--plan", "--size=9"]])
@@ -98,13 +98,9 @@ def test_settings_and_phrases_are_told(tmp_path: Path) -> None:
 
 
 def test_it_says_whether_a_model_fits_and_what_is_wrong_with_it(tmp_path: Path) -> None:
-    folder = official.write_framepack(tmp_path, tiny.parts(), layout=official.plain)
-    roomy, tight = (Card("a card", size, 1e12, 1e9) for size in (8 * GB, GB // 10))
-    for card, said in ((roomy, "fits resident: "), (tight, "GB of free memory on a card, got 0.1 GB")):
+    folder, card = official.write_framepack(tmp_path, tiny.parts()), Card("a card", 8 * GB, 1e12, 1e9)
+    for said in ("fits resident: ", "transformer of lllyasviel"):
         out = console()
         show_models(Shelf((tmp_path,)), console=out, card=card)
-        assert said in printed(out)
-    (folder / "config.json").write_text("{")
-    out = console()
-    show_models(Shelf((tmp_path,)), console=out, card=roomy)
-    assert rows(printed(out), "framepack-f1", "transformer of lllyasviel")
+        assert rows(printed(out), "framepack-f1", said)
+        (folder / "config.json").write_text("{")
