@@ -1,5 +1,7 @@
 """The frozen sets: videos of floor plans that no training saw, rendered once and known by their hashes.
 
+Two sets are of Doom, to see whether anything is tuned to `rooms`. A level has one plan: only the walks are held out.
+
 A video is one safetensors file, `<set>/<number>.safetensors`:
 
     frames    uint8   (T, H, W, 3)  RGB
@@ -17,11 +19,12 @@ import itertools
 import json
 import math
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache, partial
+from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from safetensors import safe_open
@@ -44,6 +47,8 @@ from .programs import NoPathError
 from .sight import Views, reach_of
 
 if TYPE_CHECKING:
+    from ..training.doom_env import DoomEnv
+    from ..training.explore import Walkable
     from ..training.rooms_env import RoomsEnv
 
 FORMAT = "rewander-evaluation-1"
@@ -64,6 +69,7 @@ class FrozenSet:
     length: int
     first_seed: int
     home: int | None = None  # the context frame with the last frame's pose
+    level: str = ""  # of Doom; none: the floor plans of `rooms`
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +110,7 @@ def load(path: Path) -> Video:
 
 def render(frozen: FrozenSet, number: int, *, size: int = 128) -> Video:
     """Play a set's plan in its `number`-th floor plan, or in the next one of its row in which it fits."""
-    env = environment(size)
+    env: Any = doom(frozen.level, size) if frozen.level else environment(size)
     for attempt in range(_NUM_TRIES):
         seed = frozen.first_seed + number + attempt * _SEEDS_PER_TRY
         env.reset(seed=seed)
@@ -114,6 +120,11 @@ def render(frozen: FrozenSet, number: int, *, size: int = 128) -> Video:
             continue
         return _play(env, itertools.islice(controls, frozen.length - 1), seed)
     raise NoPathError(f"{frozen.name}: expected a path in one of {_NUM_TRIES} floor plans, found none")
+
+
+def can_render(frozen: FrozenSet, *, find: Callable[[str], object] = find_spec) -> bool:
+    """Whether the engine of its world is installed."""
+    return not frozen.level or find("vizdoom") is not None
 
 
 def known_hashes() -> dict[str, list[str]]:
@@ -136,22 +147,29 @@ def environment(size: int) -> "RoomsEnv":
     return RoomsEnv(size)
 
 
+@cache
+def doom(level: str, size: int) -> "DoomEnv":
+    """The one engine of this process for a level."""
+    from ..training.doom_env import DoomEnv  # starts another process
+
+    return DoomEnv(level, size)
+
+
 def publish(folder: Path, *, videos: dict[str, int]) -> None:
-    """Write hashes.json for the first `videos` of each set: what the sets are, from now on."""
-    digests = {
+    """Write into hashes.json the first `videos` of each set: what the sets are, from now on."""
+    digests = known_hashes() | {
         name: [video.digest for video in load_or_render(SETS[name], folder, videos=n)] for name, n in videos.items()
     }
     _HASHES.write_text(json.dumps(digests, indent=1) + "\n")
 
 
-def _play(env: "RoomsEnv", controls: Iterable[np.ndarray], seed: int) -> Video:
+def _play(env: "RoomsEnv | DoomEnv", controls: Iterable[np.ndarray], seed: int) -> Video:
     frames, poses, done = [env.render_obs()], [env.pose], [np.zeros(3, np.float32)]
     for control in controls:
         frames.append(env.step(control)[0])
         poses.append(env.pose)
         done.append(np.asarray(control, np.float32))
-    walls = env.wall_segs[:, :, [0, 2]] * (1, -1)
-    reach = reach_of(Camera(), np.stack(poses), walls).astype(np.float32)
+    reach = reach_of(Camera(), np.stack(poses), env.walls).astype(np.float32)
     return Video(seed, np.stack(frames), np.stack(done), np.stack(poses), reach)
 
 
@@ -163,7 +181,7 @@ def _save(video: Video, path: Path, name: str) -> None:
     partial_path.rename(path)
 
 
-def _explore(env: "RoomsEnv", rng: np.random.Generator, _number: int) -> Iterable[np.ndarray]:
+def _explore(env: "Walkable", rng: np.random.Generator, _number: int) -> Iterable[np.ndarray]:
     from ..training.explore import explore
 
     return explore(env, rng)
@@ -199,6 +217,8 @@ def _frozen_sets() -> Iterator[FrozenSet]:
     ]
     for i, (name, (plan, first, length), home) in enumerate(rows, 1):
         yield FrozenSet(name, plan, first, length, FIRST_SEED + i * _SEEDS_PER_SET, home)
+    for i, level in enumerate(("my-way-home", "deathmatch"), len(rows) + 1):
+        yield FrozenSet(f"walk-doom-{level}", _explore, 600, 1800, FIRST_SEED + i * _SEEDS_PER_SET, level=level)
     plan, first, length = _there_and_back(152)
     yield FrozenSet("retrace", plan, first, length, FIRST_SEED + (len(rows) + 3) * _SEEDS_PER_SET, 0)
 

@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,15 +14,20 @@ from .cases import Case, Method, Poses, decoded, prepare
 from .control import move_figures, turn_figures, wall_figures
 from .drift import drifting, looks
 from .figures import Figures
-from .forward import is_steady, one_step
+from .forward import is_steady, looks_at_times, one_step
 from .metrics import fid, psnr
 from .pictures import spaced, strip
 from .retrieval import queries, retrieval_figures
 from .revisit import by_split, closing, copied, frame_scores, looping, replay
-from .sets import SETS, are_known, load_or_render
+from .sets import SETS, are_known, can_render, load_or_render
 from .statistics import slope
 
 REVISITS = ("aba-short", "aba-mid", "aba-long", "spin-90", "spin-360", "loop-aba", "loop-abca", "worldmem")
+WALKS = {  # and what their figures are called
+    "walk": "retrieval",
+    "walk-doom-my-way-home": "retrieval-doom-home",
+    "walk-doom-deathmatch": "retrieval-doom-deathmatch",
+}
 AT = (1, 2, 4, 8, 16, 32, 64)  # frames after the context
 _CONTROLS = {"turning": ("turn", turn_figures), "moving": ("move", move_figures), "into-wall": ("wall", wall_figures)}
 _SHOWN = {"ours": "recall on", "off": "recall off"}  # on picture strips
@@ -111,6 +117,7 @@ def run_loops(suite: Suite) -> None:
 def run_forward(suite: Suite, method: Method) -> None:
     """One-step prediction and 64 frames forward on the set `forward`."""
     figures, strips = suite.figures, []
+    ends, real = {}, []  # looks of the runs' ends, and of all recorded frames
     for cases in suite.cases("forward", suite.extent.runs):
         suite.tell("forward, one step")
         for case, step in zip(cases, one_step(suite.model, cases, method, poses="reckoned"), strict=True):
@@ -127,8 +134,12 @@ def run_forward(suite: Suite, method: Method) -> None:
             scores = psnr(shown, case.reference)
             suite.curves.forward.append(scores)
             figures.add_all("forward.psnr", {f"at{t}": scores[t - 1] for t in AT}, video=_id(case))
-            figures.add("forward.unsteady", not is_steady(case, shown), video=_id(case))
+            ends[_id(case)] = looks_at_times(shown)[-1]
+            real.append(looks_at_times(case.reference))
+            figures.add("forward.sharpness", ends[_id(case)][0] - real[-1][-1, 0], video=_id(case))
             strips.append({"ground truth": case.reference, "generated": shown})
+    for video, end in ends.items():
+        figures.add("forward.unsteady", not is_steady(end, np.concatenate(real)), video=video)
     _save_strips(suite, "forward", strips, times=[t - 1 for t in (1, 2, 4, 8, 16, 24, 32, 48, 64)])
 
 
@@ -155,15 +166,18 @@ def run_control(suite: Suite, method: Method) -> None:
 
 
 def run_retrieval(suite: Suite) -> None:
-    """What each method finds on long recorded walks."""
+    """What each method finds on long recorded walks: of the sets that were asked for, or else in every world."""
     recent = suite.model.spec.num_recent
-    for cases in suite.cases("walk", min(suite.extent.videos, _NUM_WALKS)):
-        for case in cases:
+    for name in [name for name in suite.extent.sets if name in WALKS] or WALKS:
+        if not can_render(SETS[name]):
+            suite.tell(f"retrieval, {name}: left out, since Doom is not installed (pip install vizdoom)")
+            continue
+        for case in chain.from_iterable(suite.cases(name, min(suite.extent.videos, _NUM_WALKS))):
             suite.tell(f"retrieval {_id(case)}")
             asked = queries(case.video.views, first=case.first, recent=recent)
             for method in (method for method in suite.methods.values() if not method.is_foreign):
                 row = retrieval_figures(case, asked, method.make(), poses="reckoned", recent=recent)
-                suite.figures.add_all(f"retrieval.{method.name}", row, video=_id(case))
+                suite.figures.add_all(f"{WALKS[name]}.{method.name}", row, video=_id(case))
 
 
 class _Run(NamedTuple):

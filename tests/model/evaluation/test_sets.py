@@ -1,16 +1,18 @@
 """Frozen sets rendered for real, small: where they end, what they repeat, and that they are kept."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from model.evaluation.sets import SETS, are_known, known_hashes, load, load_or_render, render
+from model.evaluation.sets import SETS, are_known, can_render, known_hashes, load, load_or_render, render
 from model.evaluation.sight import split_views
 from model.rooms.camera import Camera
 
 SIZE = 32
+DOOM = {"walk-doom-my-way-home", "walk-doom-deathmatch"}
 
 
 @pytest.fixture(scope="module")
@@ -87,6 +89,30 @@ def test_published_digests_are_told_from_others(videos):
     assert are_known(SETS["mirror"], [videos["mirror"]]) == [False]  # another size, so other frames
     assert all(len(digest) == 16 for digests in known_hashes().values() for digest in digests)
     assert len(json.dumps(known_hashes())) < 20_000
+
+
+@pytest.mark.parametrize("name", sorted(DOOM))
+def test_a_walk_through_doom_is_like_one_through_rooms(name):
+    pytest.importorskip("vizdoom")
+    frozen = replace(SETS[name], length=80)
+    videos = [render(frozen, number, size=SIZE) for number in (1, 2)]
+    assert videos[0].digest != videos[1].digest
+    went = np.zeros(2)
+    for video in videos:
+        assert video.frames.shape == (80, SIZE, SIZE, 3) and len(video.reach) == 80
+        turned = -np.diff(video.poses[:, 2]) / Camera().turn
+        assert turned == pytest.approx(video.controls[1:, 2], abs=2e-3)
+        steps = np.hypot(*np.diff(video.poses[:, :2], axis=0).T)
+        commanded = Camera().step * np.hypot(*video.controls[1:, :2].T)
+        assert (steps <= commanded + 0.01).all()
+        assert video.reach.min() > 0.4  # the player's own width away from every wall
+        went += steps.sum(), commanded.sum()
+    assert went[0] > 0.5 * went[1] > 0
+
+
+@pytest.mark.parametrize(("spec", "missing"), [("there", set()), (None, DOOM)])
+def test_a_set_of_doom_needs_doom(spec, missing):
+    assert {name for name, frozen in SETS.items() if not can_render(frozen, find=lambda _: spec)} == missing
 
 
 def test_a_file_that_is_no_video_is_refused(tmp_path):

@@ -1,14 +1,19 @@
 """The protocols end to end on real sets and a small model: which figures and pictures there are."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from model.evaluation.cases import Method
 from model.evaluation.metrics import MAX_PSNR
 from model.evaluation.rollout import no_recall
-from model.evaluation.suite import Extent, Suite, run_control, run_forward, run_loops, run_revisits
+from model.evaluation.sets import FORMAT
+from model.evaluation.suite import Extent, Suite, run_control, run_forward, run_loops, run_retrieval, run_revisits
 
 from ..rooms.small import rooms
+from .synthetic import video_of
 
 OFF = Method("off", lambda: no_recall)
 
@@ -18,10 +23,10 @@ def sets(tmp_path_factory):
     return tmp_path_factory.mktemp("sets")
 
 
-def suite(sets, out, **extent) -> Suite:
+def suite(folder, out, **extent) -> Suite:
     heard: list[str] = []
     options = {"videos": 2, "runs": 2, "seeds": 2, "columns": ("reckoned",), "sets": ("spin-90",)} | extent
-    return Suite(rooms(), {"off": OFF}, sets, out, Extent(**options), heard.append)
+    return Suite(rooms(), {"off": OFF}, folder, out, Extent(**options), heard.append)
 
 
 def test_revisits_are_scored_for_every_method_column_and_the_copy(sets, tmp_path):
@@ -57,3 +62,27 @@ def test_loops_and_controls_are_measured(sets, tmp_path):
     keys = ("loop.off.psnr", "control.turn.ratio", "control.move.error", "control.wall.stopped")
     assert all(done.figures.interval(key).num == 1 for key in keys)
     assert done.figures.interval("control.turn.error_reference").mean < 1  # seen through a VAE of random weights
+
+
+@pytest.mark.slow
+def test_retrieval_is_measured_in_the_world_that_was_asked_for(tmp_path):
+    """On a walk that ends soon after its context, turning on the spot back to what it began with."""
+    name = "walk-doom-deathmatch"
+    save_walk(tmp_path / name / "000.safetensors")
+    done = suite(tmp_path, tmp_path, sets=(name,), videos=1)
+    done.methods["first"] = Method("first", lambda: lambda _record, _now: [0, 20])
+    run_retrieval(done)
+    found = {key for key in done.figures.keys() if key.startswith("retrieval")}
+    assert {key.rsplit(".", 1)[0] for key in found} == {f"retrieval-doom-deathmatch.{way}" for way in ("off", "first")}
+    needed, off, first = (
+        done.figures.interval(f"retrieval-doom-deathmatch.{key}").mean for key in ("off.needed", "off.mrr", "first.mrr")
+    )
+    assert needed > 0.2 and off == 0 < first
+
+
+def save_walk(path: Path) -> None:
+    headings = np.concatenate([np.zeros(40), np.linspace(0, np.pi, 40), np.full(515, np.pi), np.linspace(3.1, 0, 35)])
+    video = video_of(np.stack([np.full(630, 4.0), np.full(630, 4.0), headings], 1))
+    path.parent.mkdir()
+    arrays = {part: np.ascontiguousarray(getattr(video, part)) for part in ("frames", "controls", "poses", "reach")}
+    save_file(arrays, path, {"format": FORMAT, "seed": path.stem})
