@@ -72,11 +72,12 @@ def measure_costs(trials: Trials, lengths: Sequence[int], *, tell: Callable[[str
 def write(found: Found, measured: Sequence[Cost], trials: Trials) -> None:
     """drift.md, drift.json and the plots."""
     about = (
-        f"{trials.videos} walks, {trials.seeds} seeds, rollouts of {trials.frames} frames (a training sequence "
-        "has 24). Mean over walks, then mean ± standard deviation over seeds. Drift is Eq. 7 as a share of the start; "
-        "pooled is that of the mean over walks. Poses are the recorded ones for all rows. Whatever its schedule, "
-        "`rooms` carries pictures of the newest frames to the target's camera beside the packed tokens; those are "
-        "never of frames that the schedule does not show."
+        f"{trials.videos} walks, {trials.seeds} seeds, rollouts of {trials.frames} frames (a training sequence has 24). "
+        "Mean over walks, then mean ± standard deviation over seeds. Drift is Eq. 7 as a share of the start; pooled is "
+        "that of the mean over walks. Neither says anything of what is bad from the start, so look at PSNR (dB, against "
+        "the autoencoder's reconstruction) and at sharpness beside it. Poses are the recorded ones for all rows. "
+        "Whatever its schedule, `rooms` carries pictures of the newest frames to the target's camera beside the packed "
+        "tokens; those are never of frames that the schedule does not show."
     )
     text = markdown(found, about=about) + cost_table(measured)
     (trials.out / "drift.md").write_text(text)

@@ -56,11 +56,15 @@ def verdicts(found: Found) -> Iterator[tuple[str, str, str]]:
         pairs = _paired(found, plain, suffix, DRIFT)
         if pairs:
             won = sum(theirs < ours for ours, theirs in pairs)
-            yield what, f"with {won} of {len(pairs)} schedules", _said(2 * won > len(pairs))
+            yield what, f"with {won} of {len(pairs)} schedules{_taught(found, suffix)}", _said(2 * won > len(pairs))
     moved = {name: value for name in SCHEDULES if (value := _value(found, "schedules", name, MOTION)) is not None}
     if pairs := _paired(found, moved, " inverted", MOTION):
         won = sum(theirs < ours for ours, theirs in pairs)
-        yield "inverted moves less than vanilla", f"with {won} of {len(pairs)} schedules", _said(2 * won > len(pairs))
+        yield (
+            "inverted moves less than vanilla (89.29 % against 92.91 % dynamic)",
+            f"with {won} of {len(pairs)} schedules",
+            _said(2 * won > len(pairs)),
+        )
     discrete = [theirs for _, theirs in _paired(found, plain, "+D", DRIFT)]
     if len(plain) > 2 and discrete:
         spread, gap = float(np.std(list(plain.values()))), abs(float(np.mean(discrete)) - np.mean(list(plain.values())))
@@ -137,6 +141,12 @@ def _value(found: Found, part: Part, name: str, figure: str) -> float | None:
     """The mean over seeds of a row's figure, None for a row that was not run."""
     _, result = found.get((part, name), (None, None))
     return None if result is None else result.over_seeds(figure)[0]
+
+
+def _taught(found: Found, suffix: str) -> str:
+    """Whether the weights had learned it."""
+    results = (result for (part, name), (_, result) in found.items() if part == "schedules" and name.endswith(suffix))
+    return "" if all(result is None or result.variant for result in results) else ", by weights that never learned it"
 
 
 def _said(agrees: bool) -> str:

