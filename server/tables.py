@@ -72,10 +72,10 @@ def measure_costs(trials: Trials, lengths: Sequence[int], *, tell: Callable[[str
 def write(found: Found, measured: Sequence[Cost], trials: Trials) -> None:
     """drift.md, drift.json and the plots."""
     about = (
-        f"{trials.videos} walks, {trials.seeds} seeds, rollouts of {trials.frames} frames (a training sequence has 24). "
+        f"{trials.videos} walks, {trials.seeds} seeds, rollouts of {trials.frames} frames; a training sequence has 24. "
         "Mean over walks, then mean ± standard deviation over seeds. Drift is Eq. 7 as a share of the start; pooled is "
-        "that of the mean over walks. Neither says anything of what is bad from the start, so look at PSNR (dB, against "
-        "the autoencoder's reconstruction) and at sharpness beside it. Poses are the recorded ones for all rows. "
+        "that of the mean over walks. Neither tells of what is bad from the start, so look at PSNR (dB, against the "
+        "autoencoder's reconstruction) and at sharpness beside it. Poses are the recorded ones for all rows. "
         "Whatever its schedule, `rooms` carries pictures of the newest frames to the target's camera beside the packed "
         "tokens; those are never of frames that the schedule does not show."
     )
