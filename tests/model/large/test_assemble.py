@@ -94,7 +94,7 @@ def test_a_plan_is_logged_and_carried_out(shelf: Path, caplog: pytest.LogCapture
 @pytest.mark.parametrize(("name", "cache"), [("framepack-f1", "teacache"), ("wan", "first-block")])
 def test_a_step_cache_plays_with_weights_that_are_streamed(shelf: Path, name: str, cache: str) -> None:
     """As it does where they stay; the plan counts what it keeps."""
-    asked = settings(shelf, cache=cache, threshold=0.3, steps=6)
+    asked = settings(shelf, cache=cache, threshold=0.3, steps=4)
     roomy, tight = (assemble(name, asked, card=Card("a card", size, 1e12, 1e9)) for size in (8 * GB, STREAMING))
     hooks = [hasattr(block, "_diffusers_hook") for model in (roomy, tight) for block in blocks_of(model)[:1]]
     assert hooks == [False, True]

@@ -1,5 +1,7 @@
 """Anatomies for tests: FramePack in miniature, measured, and one of round numbers."""
 
+from functools import cache
+
 import torch
 
 from model.checkpoints.fill import EXACT, outline
@@ -18,6 +20,7 @@ def small_modules() -> dict[str, torch.nn.Module]:
     return {name: outline(lambda name=name: getattr(tiny.parts(num_layers=2), name)) for name in names}
 
 
+@cache
 def small(work: Work = SMALL) -> Anatomy:
     return dissect(small_modules(), work, precision=EXACT, precise=PRECISE)
 

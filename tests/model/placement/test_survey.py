@@ -26,6 +26,8 @@ def test_files_that_are_there_count_and_else_the_released_shapes(tmp_path: Path)
 def test_a_single_file_stands_for_the_released_size(tmp_path: Path) -> None:
     official.write_framepack(tmp_path, tiny.parts())
     single = tmp_path / "elsewhere" / "fp8.safetensors"
+    single.parent.mkdir()
+    single.touch()
     anatomy = survey("framepack-f1", Shelf((tmp_path,)), work=bodies.SMALL, transformer=single)
     assert anatomy.parts["transformer"].num_parameters == 12_874_314_816
     assert anatomy.parts["text_encoder"].num_parameters < 100_000
