@@ -41,6 +41,7 @@ BARS = (
     Bar("step.moving.gain", "next frame over copying the last one, where the view moves, dB", least=6),
     Bar("forward.psnr.at16", "16 frames on, PSNR in dB", least=20),
     Bar("forward.unsteady", "share of 64-frame runs that blur out or blow up", most=0),
+    Bar("forward.sharpness", "sharpness after 64 frames against recorded frames, octaves", least=-1),
     Bar("rgt.all.reckoned.ours.revisit.psnr", "revisit frames, PSNR in dB", least=22),
     Bar("gain.ours_over_recent", "recall over recency only, revisit frames, dB", least=4),
     Bar("gain.share_of_oracle", "share of the oracle's gain over recency only", least=0.85),
