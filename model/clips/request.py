@@ -19,7 +19,7 @@ Order = Literal["vanilla", "endpoint", "planned", "inverted"]
 Positive = Annotated[float, msgspec.Meta(gt=0, le=MAX_SECONDS)]
 Count = Annotated[int, msgspec.Meta(ge=0, lt=2**53)]
 Text = Annotated[str, msgspec.Meta(max_length=2_000)]
-Name = Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
+Model = Annotated[str, msgspec.Meta(min_length=1, max_length=2_000)]
 Side = Annotated[int, msgspec.Meta(ge=16, le=MAX_SIDE, multiple_of=2)]
 
 
@@ -45,7 +45,7 @@ class Given(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaul
 class ClipRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """Everything that decides what the frames are; the same request gives the same frames on the same machine."""
 
-    model: Name = "rooms"
+    model: Model = "rooms"  # its name, and settings behind it
     seconds: Positive = 5.0  # of new frames
     seed: Count = 0
     timeline: str = ""

@@ -5,11 +5,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from model.world_model import WorldModel
+from server.cli import app
+from server.clip_commands import request_of
 from server.protocol import Hello
 from server.serve import DrainingServer, ServeConfig, build, load_model
 from tests.model.checkpoints import official
+from tests.model.clips.videos import read_video
 from tests.model.hunyuan import tiny
 from tests.server.running import served
 from tests.server.ws_client import WsClient
@@ -43,3 +47,12 @@ async def test_its_frames_arrive(shelf: Path, name: str) -> None:
         frames = await client.frames(section + 2)  # of two sections
     assert all(len(frame.data) == 48 * 80 * 3 for frame in frames)
     assert len({bytes(frame.data) for frame in frames}) > 2
+
+
+def test_a_clip_is_made_by_the_command(shelf: Path, tmp_path: Path) -> None:
+    out, model = tmp_path / "a clip.mp4", f"framepack-f1 weights='{shelf}' {SMALL}"
+    asked = ["--model", model, "--prompt", "rain", "--seconds", "0.7", "--queue", str(tmp_path / "queue")]
+    result = CliRunner().invoke(app, ["generate", str(out), *asked])
+    assert result.exit_code == 0, result.output
+    assert len(read_video(out)) == 21
+    assert request_of(out).model == model
