@@ -18,7 +18,7 @@ from .cases import decoded, encoded
 from .drift import drifting, looks, pooled_drift
 from .metrics import psnr
 from .reckon import from_start
-from .sets import SETS, Video, load_or_render
+from .sets import SETS, Video, are_known, load_or_render
 from .sight import Split, split_views
 from .statistics import ends, slope
 
@@ -39,6 +39,7 @@ class Course:
     truth: np.ndarray  # (M, 4): LOOKS of the reference
     before: np.ndarray  # (H, W, 3): the frame before them
     split: Split
+    is_known: bool  # bit for bit the published walk
 
     @property
     def first(self) -> int:
@@ -54,12 +55,13 @@ def courses(model: Rooms, folder: Path, *, videos: int, frames: int) -> list[Cou
     if not 1 <= frames <= frozen.length - 1 - SETTLED:
         raise ValueError(f"expected 1 to {frozen.length - 1 - SETTLED} frames, got {frames}")
     made, first = [], frozen.length - frames
-    for video in load_or_render(frozen, folder, videos=videos):
+    for number, video in enumerate(load_or_render(frozen, folder, videos=videos)):
         latents = encoded(model, video.frames)
         reference, before = decoded(model, latents[first:]), decoded(model, latents[first - 1][None])[0]
         split = split_views(Camera(), video.views, first=first, recent=SETTLED)
         poses, truth = from_start(video.poses), looks(reference, before)
-        made.append(Course(video, latents, poses, reference, truth, before, split))
+        [is_known] = are_known(frozen, [video], first=number)
+        made.append(Course(video, latents, poses, reference, truth, before, split, is_known))
     return made
 
 
@@ -82,7 +84,7 @@ def _scores(course: Course, frames: np.ndarray, looked: np.ndarray) -> dict[str,
 
     `psnr` is over all frames, `revisit` over those that the context showed, `own_revisit` between the model's own way
     back and out; `sharp_at_start` and `sharp_at_end` are shares of the truth's sharpness in the first and last 15 %,
-    since Eq. 7 says nothing of what is bad from the start. Beside Eq. 7 and motion.
+    since Eq. 7 says nothing of what is bad from the start; `known` is 1 for a published walk. Beside Eq. 7 and motion.
     """
     against = psnr(frames, course.reference)
     revisit = course.split.is_revisit
@@ -94,4 +96,4 @@ def _scores(course: Course, frames: np.ndarray, looked: np.ndarray) -> dict[str,
     there = len(course.latents) - 1 - here  # the same place on the way out
     own = (there >= course.first) & (here - there > SETTLED)
     again = psnr(frames[own], frames[there[own] - course.first]) if own.any() else np.array([np.nan])
-    return scores | {"own_revisit": float(again.mean())}
+    return scores | {"own_revisit": float(again.mean()), "known": float(course.is_known)}
