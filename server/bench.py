@@ -2,16 +2,16 @@
 
 import resource
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from model.world_model import WorldModel
+from model.world_model import ModelSpec, WorldModel
 
 from .session import expected_poses, next_histories
-from .world import Opening, World
+from .world import Opening, World, num_frames
 
 WARM_UP = 10  # frames that are not counted
 CAPACITY = 4096  # of each session's memory, the engine's default
@@ -45,26 +45,31 @@ def bench_generation(
     and so on are the medians of its stages; `time_ratio` compares the last tenth of the run with the second
     tenth, `rss_growth_mb` is how much more memory the process took after the second tenth.
     """
-    worlds = [World(model, Opening(None, "", seed), first_frame=0, capacity=CAPACITY) for seed in range(sessions)]
+    worlds = open_worlds(model, sessions)
     watch, peak_after_tenth = Stopwatch(clock), 0.0
-    for now, controls in zip(range(WARM_UP + frames), _wander(sessions, len(model.spec.controls.axes)), strict=False):
+    for now, controls in zip(range(WARM_UP + frames), wander(model.spec, sessions), strict=False):
         with watch.stage("frame"):
-            _play(model, worlds, controls, watch)
+            play_section(model, worlds, controls, watch)
         if now == WARM_UP + frames // 5:
-            peak_after_tenth = _peak_mb()
+            peak_after_tenth = peak_mb()
     spent, tenth = np.array(watch.laps["frame"][WARM_UP:]), max(1, frames // 10)
     ratio = np.median(spent[-tenth:]) / np.median(spent[tenth : 2 * tenth])
     figures = {
-        "fps": model.spec.section_latents * model.spec.frames_per_latent / float(np.median(spent)),
+        "fps": num_frames(model.spec) / float(np.median(spent)),
         "time_ratio": float(ratio),
-        "rss_growth_mb": _peak_mb() - peak_after_tenth,
+        "rss_growth_mb": peak_mb() - peak_after_tenth,
         **{f"{stage}_ms": watch.median_ms(stage) for stage in ("recall", "sample", "decode", "remember")},
     }
     return {f"generate.n{sessions}.{name}": value for name, value in figures.items()}
 
 
-def _play(model: WorldModel, worlds: list[World], controls: np.ndarray, watch: Stopwatch) -> None:
-    """One section of each world, as the engine makes it."""
+def open_worlds(model: WorldModel, sessions: int) -> list[World]:
+    """Each with a seed of its own."""
+    return [World(model, Opening(None, "", seed), first_frame=0, capacity=CAPACITY) for seed in range(sessions)]
+
+
+def play_section(model: WorldModel, worlds: Sequence[World], controls: np.ndarray, watch: Stopwatch) -> None:
+    """The next section of each world under `controls` (sessions, frames, A), as the engine makes it."""
     states = [world.state for world in worlds]
     with watch.stage("recall"):
         targets = [expected_poses(model, state, steps) for state, steps in zip(states, controls, strict=True)]
@@ -82,14 +87,15 @@ def _play(model: WorldModel, worlds: list[World], controls: np.ndarray, watch: S
             world.remember()
 
 
-def _wander(sessions: int, axes: int) -> Iterator[np.ndarray]:
-    """Controls (sessions, 1, axes) that change now and then."""
+def wander(spec: ModelSpec, sessions: int) -> Iterator[np.ndarray]:
+    """Controls (sessions, frames of a section, A) that change now and then."""
     rng = np.random.default_rng(0)
     while True:
-        held = rng.uniform(-1, 1, (sessions, 1, axes)).astype(np.float32)
+        held = rng.uniform(-1, 1, (sessions, 1, len(spec.controls.axes))).astype(np.float32)
         for _ in range(int(rng.integers(5, 30))):
-            yield held
+            yield held.repeat(num_frames(spec), axis=1)
 
 
-def _peak_mb() -> float:
+def peak_mb() -> float:
+    """The most memory that this process has taken so far."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

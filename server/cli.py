@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 from rich.progress import track
 
-from . import eval_commands, model_commands, queue_commands, train_commands, world_commands
+from . import bench_commands, eval_commands, model_commands, queue_commands, train_commands, world_commands
 from .extras import extra
 from .queue_commands import Clips, clip_errors
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from .serve import ServeConfig
 
 app = typer.Typer(no_args_is_help=True, add_completion=False)
+app.command()(bench_commands.bench)
 app.command()(train_commands.train)
 app.command()(model_commands.models)
 app.add_typer(eval_commands.app, name="eval")
@@ -227,40 +228,6 @@ def record(
     paths = record_missing(recording, seeds=seeds, workers=workers or os.cpu_count() or 1)
     for _ in track(paths, "Recording", total=missing):
         pass
-
-
-@app.command()
-def bench(
-    model: Annotated[str, typer.Option(help="A model by its entry point.")] = "rooms",
-    frames: Annotated[int, typer.Option(min=20, help="Frames of each run; 50000 shows that nothing grows.")] = 200,
-    sessions: Annotated[list[int] | None, typer.Option(help="Worlds in one batch; repeatable.")] = None,
-    entries: Annotated[list[int] | None, typer.Option(help="Sizes of memory banks; repeatable.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Flat keys and numbers.")] = False,
-) -> None:
-    """Measure generation and recall on this machine. `bench` in the README says what the keys mean."""
-    import json
-
-    from rich.console import Console
-    from rich.table import Table
-
-    from .bench import bench_generation
-    from .evaluate import recall_cost
-    from .serve import load_model
-
-    loaded = load_model(model)
-    figures: dict[str, float] = {}
-    for count in sessions or [1, 2, 4]:
-        figures |= bench_generation(loaded, sessions=count, frames=frames)
-    for size in entries or [1_000, 10_000, 100_000]:
-        cost = recall_cost(loaded.spec, entries=size)
-        figures |= {f"recall.n{size}.{name}": value for name, value in cost.items()}
-    if as_json:
-        typer.echo(json.dumps({key: round(value, 3) for key, value in figures.items()}, indent=1))
-        return
-    table = Table("figure", "value")
-    for key, value in figures.items():
-        table.add_row(key, f"{value:.2f}")
-    Console().print(table)
 
 
 @app.command()
