@@ -17,9 +17,8 @@ class WsClient:
     """Says hello on entering and keeps the welcome; acks every frame it is asked for."""
 
     def __init__(self, host: str, hello: Hello | None = None, **options: Any) -> None:
-        self._connecting = connect(
-            f"ws://{host}/ws", subprotocols=[SUBPROTOCOL], compression=None, ping_interval=None, **options
-        )
+        options |= {"compression": None, "ping_interval": None, "open_timeout": PATIENCE}
+        self._connecting = connect(f"ws://{host}/ws", subprotocols=[SUBPROTOCOL], **options)
         self._hello = hello or Hello(codec="raw")
         self.welcome = Welcome("", "", "player", "", 0, 0, 0.0, "", 0, 0, [])
 
