@@ -170,7 +170,9 @@ def _generate(row: Row, offline: Offline, walks: Sequence[Walk], *, first: int, 
 def _identity(row: Row, trials: Trials, variant: str) -> str:
     """Of a run: what is done, with which weights, on how much."""
     folder = trials.folder_of(variant)
-    weights = [_digest(trials.weights / "dit.safetensors"), _digest(folder / LORA) if folder else ""]
+    files = [trials.weights / f"{name}.safetensors" for name in ("vae", "depth", "dit")]
+    files += [] if folder is None else [folder / LORA, *folder.glob(CODEBOOK)]
+    weights = [_digest(path) for path in files]
     asked = [asdict(row.doing()), weights, trials.videos, trials.seeds, trials.frames]
     return hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:16]
 
