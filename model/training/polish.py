@@ -34,10 +34,10 @@ class Polishing:
     critic_rate: float = 1e-3
     context_noise: float = 0.3
     own_depth: float = 0.5
-    pool: int = 12  # sequences
-    rounds: int = 16  # that a sequence stays in the pool
-    truth: float = 0.3  # squared error beyond which a recorded latent counts less: it could not be known
-    fooling: float = 1.0  # the critic's gradient on the output layer, as a share of the squared error's
+    pool: int = 16  # sequences
+    rounds: int = 32  # that a sequence stays in the pool
+    truth: float = 0.5  # squared error beyond which a recorded latent counts little: it could not be known
+    fooling: float = 2.0  # the critic's gradient on the output layer, as a share of the squared error's
     smoothness: float = 25.0  # of the critic: weight of its squared change under noise
     jitter: float = 0.1  # that noise's standard deviation
 
@@ -162,7 +162,7 @@ def polishing_loss(
         shown = previews(teachers, sequences.batch, dit.config.camera.edge)
     made = predict(dit, sequences.batch, shown, sequences.noise, torch.ones_like(clean[:, :, 0, 0, 0]))
     error = (made - clean).square().mean(2)
-    known = training.truth / (training.truth + error.detach())
+    known = (-error.detach() / training.truth).exp()
     truth = (error * known).mean()
     critic.requires_grad_(False)
     fooling = F.softplus(_judged(critic, clean) - _judged(critic, made)).mean()

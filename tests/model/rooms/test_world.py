@@ -196,10 +196,15 @@ def test_a_camera_at_rest_keeps_its_picture() -> None:
     assert (frames == frames[:, :1]).all()
 
 
+def creeping(_ground: torch.Tensor, control: torch.Tensor, _last: torch.Tensor) -> torch.Tensor:
+    """A fifth of what is commanded."""
+    return 0.2 * control[:, :2]
+
+
 def test_a_camera_that_a_wall_stops_keeps_its_picture() -> None:
     model, one = rooms(), record()
     one.controls[30:] = (0.6, 0.0, 0.0)
-    model.reach.forward = lambda ground, control, last: 0.2 * control[:, :2]  # type: ignore[method-assign]
+    model.reach.forward = creeping  # type: ignore[method-assign]
     (done,), _ = rollout(model, [one], first=30, frames=2)
     assert np.array_equal(done.latents[31], one.latents[29])
     one.controls[30:, 2] = 0.5  # it can still look around
