@@ -10,7 +10,7 @@ from .extras import extra
 
 
 def train(
-    stage: Annotated[str, typer.Argument(help="A stage of `rooms` (`list` names them in order), export, or lora.")],
+    stage: Annotated[str, typer.Argument(help="start, vae, depth, reach, dit, polish, export; or lora.")],
     folder: Annotated[Path, typer.Argument(help="Checkpoints, logs and samples; training resumes from them.")],
     episodes: Annotated[Path, typer.Option(help="Recorded episodes.")] = Path("data/rooms"),
     steps: Annotated[int | None, typer.Option(min=1, help="Steps in all, those done before included.")] = None,
@@ -31,6 +31,8 @@ def train(
 ) -> None:
     """Train `rooms` from scratch, stage by stage; `export` writes the weights into FOLDER/weights. Or fine-tune.
 
+    `start` lets the stages begin from the shipped weights, to teach them other episodes.
+
     `lora` teaches a large model the episodes' world and keys, or `rooms` other schedules, +D (a codebook) or noise on
     its history; the adapters are then in FOLDER/lora. --episodes may be the latents of another training of `rooms`.
     """
@@ -49,14 +51,16 @@ def train(
         return
     with extra("train"):
         from model.training.record import EpisodeError
-        from model.training.stages import STAGES, StageError, Workshop, export, fastest_device, use_threads
+        from model.training.stages import STAGES, StageError, Workshop, export, fastest_device, start, use_threads
 
-    if stage not in {*STAGES, "export"}:
-        raise typer.BadParameter(f"expected one of {', '.join(STAGES)}, export or lora, got {stage!r}")
+    if stage not in {"start", *STAGES, "export"}:
+        raise typer.BadParameter(f"expected one of start, {', '.join(STAGES)}, export or lora, got {stage!r}")
     use_threads(threads)
     shop = Workshop(folder, episodes, device or fastest_device())
     try:
-        if stage == "export":
+        if stage == "start":
+            start(shop)
+        elif stage == "export":
             export(shop, folder / "weights")
         else:
             run, usual = STAGES[stage]

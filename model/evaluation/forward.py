@@ -47,7 +47,7 @@ def looks_at_times(frames: np.ndarray) -> np.ndarray:
     """How sharp (log2), light and varied each WINDOW of frames (M, H, W, 3) is on average: (M // WINDOW, 3)."""
     looks = np.stack([np.log2(sharpness(frames) + 1e-6), colour_mean(frames), colour_spread(frames)], 1)
     whole = len(looks) // WINDOW * WINDOW
-    return looks[len(looks) - whole :].reshape(-1, WINDOW, 3).mean(1)
+    return np.asarray(looks[len(looks) - whole :].reshape(-1, WINDOW, 3).mean(1))
 
 
 def is_steady(looks: np.ndarray, real: np.ndarray) -> bool:

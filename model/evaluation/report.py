@@ -96,6 +96,10 @@ def markdown(flat: Flat, *, about: str) -> str:
         _by_set(flat, "close", "R-CLOSE: the last frame against the context frame with its pose, PSNR in dB", ".psnr"),
         _rows(flat, "loop", ("psnr", "ssim", "matched"), "R-LOOP: the way back against the way out"),
         _rows(flat, "retrieval", _RETRIEVAL, "Retrieval, where memory is needed"),
+        *(
+            _rows(flat, f"retrieval-doom-{level}", _RETRIEVAL, f"The same in Doom, {level}")
+            for level in ("home", "deathmatch")
+        ),
         _rest(flat),
     ]
     return "\n".join(part for part in parts if part)

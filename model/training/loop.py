@@ -106,8 +106,11 @@ def _load(path: Path, model: nn.Module, ema: nn.Module, optimizers: Sequence[Opt
     if not path.exists():
         return 0
     state = torch.load(path, map_location="cpu", weights_only=True)
-    model.load_state_dict(state["model"])
     ema.load_state_dict(state["ema"])
+    if "model" not in state:  # only weights, to begin from
+        model.load_state_dict(state["ema"])
+        return 0
+    model.load_state_dict(state["model"])
     for optimizer, saved in zip(optimizers, state["optimizers"], strict=True):
         optimizer.load_state_dict(saved)
     return int(state["step"])

@@ -17,7 +17,7 @@ from ..rooms.camera import Camera
 from ..rooms.depth import Depth, Reach
 from ..rooms.dit import DiT, DiTConfig
 from ..rooms.vae import VAE, VAEConfig
-from ..rooms.weights import Networks, save_weights
+from ..rooms.weights import SHIPPED, Networks, load_weights, save_weights
 from .depth import train_depth, train_reach
 from .dit import DiTTraining, Teachers, train_dit
 from .latents import Latents, encode_episodes, load_latents
@@ -109,6 +109,20 @@ STAGES: dict[str, tuple[Callable[..., None], int]] = {  # and their usual number
     "dit": (stage_dit, 50_000),
     "polish": (stage_polish, 10_000),
 }
+
+
+def start(shop: Workshop, weights: Path = SHIPPED) -> None:
+    """Begin every stage but the last from `weights` instead of from nothing, to fine-tune them on other episodes.
+
+    Raises StageError where the folder has been trained in already.
+    """
+    networks, _ = load_weights(weights)
+    for name, network in networks._asdict().items():
+        path = shop.folder / name / "checkpoint.pt"
+        if path.exists():
+            raise StageError(f"expected a new folder to begin from {weights}, but {path} is there")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        torch.save({"ema": network.state_dict()}, path)
 
 
 def export(shop: Workshop, folder: Path) -> None:

@@ -43,7 +43,7 @@ def test_wan_is_fine_tuned(folder: Path) -> None:
 
 def test_what_is_wrong_is_said(folder: Path) -> None:
     code, output = train(folder, "--model", "clouds")
-    assert code == 2 and "one of wan, wan-14b, framepack-f1, got 'clouds'" in output
+    assert code == 2 and "one of wan, wan-14b, framepack-f1, rooms, got 'clouds'" in output
     code, output = train(folder, "--size", "large")
     assert code == 2 and "large" in output
     code, output = train(folder, "--rate", "-1")

@@ -2,12 +2,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from safetensors.numpy import save_file
 
 from model.evaluation.rollout import Record, rollout
+from model.rooms.camera import Camera
+from model.rooms.depth import Reach
+from model.rooms.weights import load_weights
 from model.rooms.world import load
+from model.training.depth import train_reach
 from model.training.record import EpisodeError, Recording, record_episode
-from model.training.stages import STAGES, StageError, Workshop, export, open_views
+from model.training.stages import STAGES, StageError, Workshop, export, open_views, start
 from tests.model.training.episodes import data
 
 
@@ -36,6 +41,18 @@ def test_worlds_start_where_one_looks_far() -> None:
     assert starts.shape == (64, 16, 16, 16)
     known = {latents.tobytes() for latents in recorded.latents[1, 40:140]}
     assert {latents.tobytes() for latents in starts.numpy().astype(np.float16)} <= known
+
+
+def test_stages_begin_from_weights_once(tmp_path: Path) -> None:
+    shop, (shipped, _) = Workshop(tmp_path / "run", tmp_path), load_weights()
+    start(shop)
+    expected = shipped.reach.stop[0].weight
+    assert torch.equal(shop.trained("reach", Reach()).stop[0].weight, expected)
+    going_on = train_reach(data(), shop.run("reach", 1), camera=Camera())
+    torch.testing.assert_close(going_on.stop[0].weight, expected, atol=0.02, rtol=0)
+    assert not torch.equal(going_on.stop[0].weight, expected)
+    with pytest.raises(StageError, match=r"expected a new folder .*checkpoint\.pt is there"):
+        start(shop)
 
 
 @pytest.mark.slow
