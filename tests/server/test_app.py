@@ -66,8 +66,8 @@ async def test_metrics_count_what_happens() -> None:
         values = {s.name: s.value for f in text_string_to_metric_families(text) for s in f.samples}
         assert values["rewander_sessions"] == 1
         assert values["rewander_frames_total"] >= 10
-        assert values["rewander_stage_seconds_count"] >= 10
-        assert values["rewander_encode_seconds_count"] >= 10
+        assert values["rewander_stage_seconds_count"] >= 5  # a busy server shows a frame again, and counts it once
+        assert values["rewander_encode_seconds_count"] >= 5
 
 
 async def test_an_offer_is_answered_with_a_place() -> None:
