@@ -25,6 +25,8 @@ from pyglet.gl import (  # noqa: E402
     glVertex3f,
 )
 
+from .textures import decode_quickly  # noqa: E402
+
 FRAMES_PER_SECOND = 15
 FOV_DEGREES = 75.0
 METRES_PER_FRAME = 0.16  # displacement at move = 1
@@ -55,6 +57,7 @@ PORTRAITS = (
     "antonello_messina1 cranach_lucas2 domenikos_theotokopoulos1 francisco_zurbaran1 hans_holbein1 parmigianino1 "
     "john_william_godward1 paolo_veronese1 velazquez_diego1 viktor_vasnetsov1 byron1 francisco_goya_lucientes1"
 ).split()
+decode_quickly()
 Texture.tex_paths |= {  # files that MiniWorld ships but whose names its own look-up cannot form
     name: [get_file_path("textures", name, "png")]
     for name in [*(f"portraits/{portrait}" for portrait in PORTRAITS), "floor_tiles_white"]
