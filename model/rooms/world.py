@@ -88,7 +88,7 @@ class Rooms:
         networks: Networks,
         starts: Tensor,
         *,
-        steps: int = 2,
+        steps: int = 1,
         dtype: torch.dtype = torch.float32,
         schedule: str = SCHEDULE,
         codebook: Codebook | None = None,
@@ -310,7 +310,7 @@ def load(
     folder: Path = SHIPPED,
     *,
     device: str = "cpu",
-    steps: int = 2,
+    steps: int = 1,
     schedule: str = SCHEDULE,
     adapters: Path | None = None,
 ) -> Rooms:

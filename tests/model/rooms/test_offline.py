@@ -48,7 +48,7 @@ def plan_of(name: str, frames: int = 3) -> list[Sampling]:
 
 def test_the_forward_plan_is_play() -> None:
     one = record()
-    model = Rooms(networks(), torch.randn(3, 16, 16, 16), schedule=PLAIN)
+    model = Rooms(networks(), torch.randn(3, 16, 16, 16), steps=2, schedule=PLAIN)
     (played,), _ = rollout(model, [one], first=FIRST, frames=3, seed=5)
     one.poses[:] = played.poses
     _, walk = walked(PLAIN, plan_of(PLAIN), one, seed=5)
