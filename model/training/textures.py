@@ -12,7 +12,7 @@ class RgbaDecoder(codecs.ImageDecoder):  # type: ignore[misc]
     def get_file_extensions(self) -> list[str]:
         return [".png"]
 
-    def decode(self, file: Any, filename: str) -> ImageData:  # noqa: ARG002  pyglet names it
+    def decode(self, file: Any, _filename: str) -> ImageData:
         with Image.open(file) as picture:
             pixels = picture.convert("RGBA").transpose(Image.Transpose.FLIP_TOP_BOTTOM)
         return ImageData(pixels.width, pixels.height, "RGBA", pixels.tobytes(), pitch=4 * pixels.width)
