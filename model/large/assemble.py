@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from diffusers.models.attention_dispatch import attention_backend
 from msgspec import structs
 from torch import nn
 
@@ -136,7 +137,8 @@ def _finish(
 
 def _attend(transformer: Any, backend: str) -> None:
     try:
-        transformer.set_attention_backend(backend)
+        with attention_backend("native"):  # which is back afterwards: this model's backend shall not be everyone's
+            transformer.set_attention_backend(backend)
     except (ImportError, RuntimeError, ValueError) as error:  # unknown, not installed, or not for this device
         raise SettingsError(
             f"expected a backend of diffusers' that works here, got attention={backend}: {error}"

@@ -34,6 +34,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from diffusers.models.attention_dispatch import attention_backend
 from rich.console import Console
 from rich.table import Table
 
@@ -127,7 +128,7 @@ class Bench:
         seconds: dict[str, float] = {}
         for backend in BACKENDS:
             try:
-                self.modules["transformer"].set_attention_backend(backend)
+                self._attend(backend)
                 figures = self.ours()
             except FAILURES as error:  # not installed, or not for this device
                 complain(f"attention {backend}", error)
@@ -135,7 +136,11 @@ class Bench:
             seconds[backend] = figures.step_seconds
             yield f"attention.{backend.lstrip('_')}", figures
         self._backend = min(seconds, key=lambda backend: seconds[backend])
-        self.modules["transformer"].set_attention_backend(self._backend)
+        self._attend(self._backend)
+
+    def _attend(self, backend: str) -> None:
+        with attention_backend("native"):  # which is back afterwards, for diffusers' own pipeline
+            self.modules["transformer"].set_attention_backend(backend)
 
     def compiled(self) -> Iterator[tuple[str, Figures]]:
         """Last of all on these weights: what is compiled stays so."""

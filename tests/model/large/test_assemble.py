@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from diffusers.models.attention_dispatch import _AttentionBackendRegistry
 from PIL import Image
 from safetensors.torch import save_file
 
@@ -170,6 +171,12 @@ def test_what_is_asked_of_the_machine_follows_from_the_settings(shelf: Path) -> 
     assert work_of("framepack-f1", {}, Settings(), batch=1).frame_shape == (480, 832)
     work = work_of("helios", find(Shelf((shelf,)), "helios"), Settings(), batch=1)
     assert (work.frame_shape, work.steps, work.passes) == ((384, 640), 50, 2)
+
+
+def test_attention_is_chosen_for_one_model_alone(shelf: Path) -> None:
+    before, _ = _AttentionBackendRegistry.get_active_backend()
+    assemble("framepack-f1", settings(shelf, attention="_native_math"))
+    assert _AttentionBackendRegistry.get_active_backend()[0] == before
 
 
 def test_what_cannot_be_is_said(shelf: Path, tmp_path: Path) -> None:

@@ -63,7 +63,7 @@ def test_it_goes_on_from_its_checkpoint(order):
 
 
 def test_what_is_missing_is_said(order, tmp_path):
-    with pytest.raises(LoraError, match="one of wan, wan-14b, framepack-f1, got 'clouds'"):
+    with pytest.raises(LoraError, match="one of wan, wan-14b, framepack-f1, rooms, got 'clouds'"):
         stage_lora("clouds", order, LoraTraining(), steps=1)
     with pytest.raises(MissingWeightsError, match="hf download Wan-AI/Wan2.1-T2V-14B-Diffusers"):
         stage_lora("wan-14b", order, LoraTraining(), steps=1)
