@@ -3,7 +3,8 @@
 Flow matching alone shows the mean of what could be there, and a session that goes on from blurred frames
 fades away. Here a critic compares generated latents with recorded ones, and sequences stay in a pool for
 many rounds: in each round every frame is made again after the frames that the model made in the round
-before, so that after k rounds it follows k frames of its own, at the cost of one.
+before, so that after k rounds it follows k frames of its own, at the cost of one. As they go, sequences move on along
+their episodes, so that nothing recorded is left in their history but what is recalled.
 
 Legend: B sequences, L targets of each, C x h x w one latent.
 """
@@ -24,18 +25,20 @@ from .latents import Latents
 from .loop import Run, fit
 from .sequences import RECENT, Batch, Drawing, corrupt, draw, noise_like
 
+ALONG = ("clip", "depths", "controls", "poses", "frames")  # what a batch has of every frame
+
 
 @dataclass(frozen=True, slots=True)
 class Polishing:
     """How the polishing is done; a batch has `drawing.batch` new sequences and as many from the pool."""
 
-    drawing: Drawing = field(default_factory=lambda: Drawing(batch=2))
+    drawing: Drawing = field(default_factory=lambda: Drawing(batch=2, recall_dropout=0.4))
     rate: float = 5e-4
     critic_rate: float = 1e-3
     context_noise: float = 0.3
     own_depth: float = 0.5
-    pool: int = 16  # sequences
-    rounds: int = 32  # that a sequence stays in the pool
+    pool: int = 8  # sequences
+    stride: int = 8  # rounds after which a sequence moves on by as many frames
     truth: float = 0.5  # squared error beyond which a recorded latent counts little: it could not be known
     fooling: float = 2.0  # the critic's gradient on the output layer, as a share of the squared error's
     smoothness: float = 25.0  # of the critic: weight of its squared change under noise
@@ -76,10 +79,10 @@ class Sequences(NamedTuple):
 
 
 class Pool:
-    """Sequences in the course of being generated; each leaves after `rounds`, and a new one takes its place."""
+    """Sequences in the course of being generated; each leaves at its episode's end, and a new one takes its place."""
 
-    def __init__(self, size: int, rounds: int) -> None:
-        self._size, self._rounds = size, rounds
+    def __init__(self, data: Latents, *, size: int, stride: int) -> None:
+        self._data, self._size, self._stride = data, size, stride
         self._waiting: list[Sequences] = []
 
     def take(self, count: int, rng: np.random.Generator) -> list[Sequences]:
@@ -89,19 +92,34 @@ class Pool:
         return [self._waiting.pop(int(rng.integers(len(self._waiting)))) for _ in range(count)]
 
     def put(self, sequences: Sequences, rng: np.random.Generator) -> None:
-        """Keep those that are not finished, the ones that came farthest first, while there is room.
+        """Keep those that are not at their end, the ones that came farthest first, while there is room.
 
         A new sequence enters with a chance of a half only, so that their ages spread.
         """
         for i in sequences.rounds.argsort(descending=True).tolist():
-            one = select(sequences, i)
-            is_new = int(one.rounds) == 1
-            if (
-                int(one.rounds) < self._rounds
-                and len(self._waiting) < self._size
-                and (not is_new or rng.random() < 0.5)
-            ):
+            one, rounds = select(sequences, i), int(sequences.rounds[i])
+            is_at_end = False
+            if rounds % self._stride == 0:
+                one, is_at_end = self._moved_on(one, rng)
+            if not is_at_end and len(self._waiting) < self._size and (rounds > 1 or rng.random() < 0.5):
                 self._waiting.append(one)
+
+    def _moved_on(self, one: Sequences, rng: np.random.Generator) -> tuple[Sequences, bool]:
+        """The sequence `stride` frames further, the new ones recorded; and whether its episode ends before."""
+        stride, batch, device = self._stride, one.batch, one.clean.device
+        index = batch.frames[0, -stride:].cpu().numpy() + stride
+        e = int(batch.episodes)
+        if index[-1] >= self._data.latents.shape[1]:
+            return one, True
+        clip, depths, controls, poses = (
+            torch.from_numpy(np.asarray(part[e][index], np.float32)).to(device)[None]
+            for part in (self._data.latents, self._data.depths, self._data.controls, self._data.poses)
+        )
+        noise = torch.from_numpy(rng.standard_normal(clip.shape, np.float32)).to(device)
+        new = (clip, depths, controls, poses, batch.frames[:, -stride:] + stride)
+        along = {k: torch.cat([getattr(batch, k)[:, stride:], x], 1) for k, x in zip(ALONG, new, strict=True)}
+        clean, noise = (torch.cat([a[:, stride:], b], 1) for a, b in ((one.clean, clip), (one.noise, noise)))
+        return Sequences(batch._replace(**along), clean, noise, one.rounds), False
 
 
 def select(sequences: Sequences, index: int) -> Sequences:
@@ -120,7 +138,7 @@ def polish(data: Latents, model: DiT, teachers: Teachers, run: Run, training: Po
     freeze(teachers)
     device = model.unembed.weight.device
     contest = Contest(model, Critic(model.config.latent_channels).to(device))
-    pool = Pool(training.pool, training.rounds)
+    pool = Pool(data, size=training.pool, stride=training.stride)
 
     def loss(_model: nn.Module, step: int) -> dict[str, Tensor]:
         rng = np.random.default_rng((seed, step))

@@ -38,6 +38,7 @@ class Batch(NamedTuple):
     memory_poses: Tensor  # (B, 1 + RECALLED, 3)
     memory_frames: Tensor  # (B, 1 + RECALLED): index in the episode
     memory_valid: Tensor  # (B, 1 + RECALLED)
+    episodes: Tensor  # (B,)
 
 
 def draw(data: Latents, drawing: Drawing, rng: np.random.Generator) -> Batch:
@@ -67,6 +68,7 @@ def draw(data: Latents, drawing: Drawing, rng: np.random.Generator) -> Batch:
                 poses,
                 memory,
                 np.concatenate([[True], valid]),
+                np.int64(e),
             )
         )
     stacked = [torch.from_numpy(np.stack(column)) for column in zip(*picks, strict=True)]

@@ -13,6 +13,7 @@ from model.training.polish import (
     critic_loss,
     polish,
     polishing_loss,
+    select,
     start,
     with_targets,
 )
@@ -20,9 +21,8 @@ from model.training.sequences import RECENT, Drawing, draw
 from tests.model.rooms.small import networks
 from tests.model.training.episodes import data
 
-TRAINING = Polishing(
-    Drawing(batch=2, targets=4, recall_dropout=0.0), pool=4, rounds=3, context_noise=0.0, own_depth=0.0
-)
+DRAWING = Drawing(batch=2, targets=4, recall_dropout=0.0)
+TRAINING = Polishing(DRAWING, pool=4, stride=2, context_noise=0.0, own_depth=0.0)
 
 
 def contest() -> tuple[Contest, Teachers]:
@@ -89,9 +89,36 @@ def test_every_round_puts_the_models_own_frames_before_the_targets() -> None:
     assert not torch.equal(after.depths[:, RECENT:], sequences.batch.depths[:, RECENT:])
 
 
-def test_a_pool_is_bounded_and_lets_sequences_go_after_their_rounds() -> None:
+def test_sequences_move_on_along_their_episodes_to_the_end() -> None:
     _, teachers = contest()
-    pool, rng = Pool(size=4, rounds=3), np.random.default_rng(0)
+    made, rng = data(), np.random.default_rng(0)
+    pool = Pool(made, size=1, stride=2)
+    one = select(begun(teachers), 0)
+    first, e = int(one.batch.frames[0, RECENT]), int(one.batch.episodes)
+    one = one._replace(batch=with_targets(teachers, one.batch, torch.randn_like(one.clean)))
+    own = one.batch.clip[:, RECENT:]
+    pool.put(one._replace(rounds=torch.tensor([2])), rng)
+    (moved,) = pool.take(1, rng)
+    batch = moved.batch
+    assert torch.equal(batch.frames[0, RECENT:], torch.arange(first + 2, first + 6))
+    assert torch.equal(batch.clip[:, RECENT - 2 : -2], own)
+    frames = batch.frames[0, RECENT:].numpy()
+    assert np.array_equal(moved.clean[0].numpy(), made.latents[e][frames].astype(np.float32))
+    assert np.array_equal(batch.clip[0, -2:].numpy(), moved.clean[0, -2:].numpy())
+    assert np.array_equal(batch.poses[0, RECENT:].numpy(), made.poses[e][frames])
+    assert np.array_equal(batch.controls[0, RECENT:].numpy(), made.controls[e][frames])
+    assert torch.equal(moved.noise[:, :-2], one.noise[:, 2:])
+    for rounds in range(4, 100, 2):
+        pool.put(moved._replace(rounds=torch.tensor([rounds])), rng)
+        if not (taken := pool.take(1, rng)):
+            break
+        (moved,) = taken
+    assert moved.batch.frames[0, -1] in (58, 59)  # the last of the episode
+
+
+def test_a_pool_is_bounded_and_old_sequences_stay_in_it() -> None:
+    _, teachers = contest()
+    pool, rng = Pool(data(), size=4, stride=50), np.random.default_rng(0)
     ages = []
     for seed in range(20):
         new = begun(teachers, seed)
@@ -99,8 +126,8 @@ def test_a_pool_is_bounded_and_lets_sequences_go_after_their_rounds() -> None:
         ages += [int(one.rounds) for one in taken]
         for one in [new, *taken]:
             pool.put(one._replace(rounds=one.rounds + 1), rng)
-    assert set(ages) == {1, 2}
-    assert len(pool.take(4, rng)) in (0, 4)
+    assert max(ages) > 4
+    assert len(pool.take(4, rng)) == 4
 
 
 def test_polishing_can_be_stopped_and_resumed(tmp_path) -> None:
