@@ -129,13 +129,15 @@ class Oracle(HunyuanVideoFramepackPipeline):
         return next(self.noises)
 
     def prepare_image_latents(self, image, *args, latents=None, **kwargs):  # noqa: ARG002 - no sampling
-        mode = self.vae.encode(image.unsqueeze(2)).latent_dist.mode() * self.vae.config.scaling_factor
+        alone = [self.vae.encode(one[None, :, None]).latent_dist.mode() for one in image]  # as sessions open
+        mode = torch.cat(alone) * self.vae.config.scaling_factor
         return mode.half().float()  # as a session's history keeps it
 
     def encode_image(self, image, device=None, dtype=None):  # noqa: ARG002 - as the released demos have it
         # diffusers hands its processor floats, which are cut, not rounded, to bytes: some a level too dark
-        frame = image[0].permute(1, 2, 0).add(1).mul(127.5).round().byte().numpy()
-        return ImageEncoder(self.image_encoder, self.feature_extractor)(frame)[None]
+        frames = image.permute(0, 2, 3, 1).add(1).mul(127.5).round().byte().numpy()
+        encode = ImageEncoder(self.image_encoder, self.feature_extractor)
+        return torch.stack([encode(frame) for frame in frames])
 
 
 def oracle(of: Parts, *, noises) -> Oracle:
