@@ -138,8 +138,9 @@ def run_forward(suite: Suite, method: Method) -> None:
             real.append(looks_at_times(case.reference))
             figures.add("forward.sharpness", ends[_id(case)][0] - real[-1][-1, 0], video=_id(case))
             strips.append({"ground truth": case.reference, "generated": shown})
+    recorded = np.concatenate(real)
     for video, end in ends.items():
-        figures.add("forward.unsteady", not is_steady(end, np.concatenate(real)), video=video)
+        figures.add("forward.unsteady", not is_steady(end, recorded), video=video)
     _save_strips(suite, "forward", strips, times=[t - 1 for t in (1, 2, 4, 8, 16, 24, 32, 48, 64)])
 
 
