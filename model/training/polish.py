@@ -23,7 +23,7 @@ from ..rooms.dit import DiT
 from .dit import Teachers, freeze, optimizers_of, predict, previews, with_own_depth, with_targets
 from .latents import Latents
 from .loop import Run, fit
-from .sequences import RECENT, Batch, Drawing, corrupt, draw, noise_like
+from .sequences import RECENT, Batch, Drawing, corrupt, draw, episode_of, noise_like
 
 ALONG = ("clip", "depths", "controls", "poses", "frames")  # what a batch has of every frame
 
@@ -32,7 +32,7 @@ ALONG = ("clip", "depths", "controls", "poses", "frames")  # what a batch has of
 class Polishing:
     """How the polishing is done; a batch has `drawing.batch` new sequences and as many from the pool."""
 
-    drawing: Drawing = field(default_factory=lambda: Drawing(batch=2, recall_dropout=0.4))
+    drawing: Drawing = field(default_factory=lambda: Drawing(batch=2, recall_dropout=0.4, strides=(1, 1, 2, 4, 8)))
     rate: float = 5e-4
     critic_rate: float = 1e-3
     context_noise: float = 0.3
@@ -108,12 +108,11 @@ class Pool:
         """The sequence `stride` frames further, the new ones recorded; and whether its episode ends before."""
         stride, batch, device = self._stride, one.batch, one.clean.device
         index = batch.frames[0, -stride:].cpu().numpy() + stride
-        e = int(batch.episodes)
-        if index[-1] >= self._data.latents.shape[1]:
+        episode = episode_of(self._data, int(batch.episodes), int(batch.strides))
+        if index[-1] >= len(episode.poses):
             return one, True
         clip, depths, controls, poses = (
-            torch.from_numpy(np.asarray(part[e][index], np.float32)).to(device)[None]
-            for part in (self._data.latents, self._data.depths, self._data.controls, self._data.poses)
+            torch.from_numpy(np.asarray(part[index], np.float32)).to(device)[None] for part in episode
         )
         noise = torch.from_numpy(rng.standard_normal(clip.shape, np.float32)).to(device)
         new = (clip, depths, controls, poses, batch.frames[:, -stride:] + stride)

@@ -23,6 +23,16 @@ class Drawing:
     batch: int = 4
     targets: int = 24
     recall_dropout: float = 0.1
+    strides: tuple[int, ...] = (1,)  # recorded frames from one frame of a sequence to its next, drawn evenly
+
+
+class Episode(NamedTuple):
+    """One recorded episode, or every so manieth frame of it."""
+
+    latents: np.ndarray  # (T, C, h, w)
+    depths: np.ndarray  # (T, n, n)
+    controls: np.ndarray  # (T, A): the sum of those that lead from the frame before
+    poses: np.ndarray  # (T, 3)
 
 
 class Batch(NamedTuple):
@@ -32,43 +42,54 @@ class Batch(NamedTuple):
     depths: Tensor  # (B, RECENT + L, n, n)
     controls: Tensor  # (B, RECENT + L, A), each leading to its frame
     poses: Tensor  # (B, RECENT + L, 3)
-    frames: Tensor  # (B, RECENT + L): index in the episode, negative before its start
+    frames: Tensor  # (B, RECENT + L): index in the episode at its stride, negative before its start
     memory: Tensor  # (B, 1 + RECALLED, C, h, w): start, then recalled
     memory_depths: Tensor  # (B, 1 + RECALLED, n, n)
     memory_poses: Tensor  # (B, 1 + RECALLED, 3)
-    memory_frames: Tensor  # (B, 1 + RECALLED): index in the episode
+    memory_frames: Tensor  # (B, 1 + RECALLED): index in the episode at its stride
     memory_valid: Tensor  # (B, 1 + RECALLED)
     episodes: Tensor  # (B,)
+    strides: Tensor  # (B,)
+
+
+def episode_of(data: Latents, index: int, stride: int) -> Episode:
+    """Every `stride`th frame of an episode: a faster walk, of which every frame shows more that is new."""
+    latents, depths, controls, poses = (part[index] for part in data)
+    summed = np.add.reduceat(controls, np.r_[0, 1 : len(controls) : stride])
+    taken = Episode(latents[::stride], depths[::stride], summed, poses[::stride])
+    return taken._replace(controls=summed[: len(taken.poses)])
 
 
 def draw(data: Latents, drawing: Drawing, rng: np.random.Generator) -> Batch:
     """A random batch; recalled frames are chosen by pose for what the targets will see, as at play time."""
-    episodes, frames = data.latents.shape[:2]
     span = np.arange(-RECENT, drawing.targets)
     picks = []
     for _ in range(drawing.batch):
-        e = int(rng.integers(episodes))
+        e, stride = int(rng.integers(len(data.latents))), int(rng.choice(drawing.strides))
+        episode = episode_of(data, e, stride)
+        frames = len(episode.poses)
         first = 1 if rng.random() < 0.05 else int(rng.integers(1, frames - drawing.targets + 1))
         index = first + span
         inside = np.clip(index, 0, frames - 1)
         start = 0 if rng.random() < 0.7 else int(rng.integers(frames))
-        recalled, valid = recall_for_training(data.poses[e], first, drawing, rng)
+        recalled, valid = recall_for_training(episode.poses, first, drawing, rng)
         memory = np.concatenate([[start], recalled])
-        poses = data.poses[e][memory].copy()
+        poses = episode.poses[memory].copy()
         poses[1:] += rng.normal(0, 1, 3) * (0.1, 0.1, 0.01) * rng.random() ** 3  # as dead reckoning drifts
         picks.append(
             (
-                data.latents[e][inside],
-                data.depths[e][inside],
-                data.controls[e][inside],
-                data.poses[e][inside],
+                episode.latents[inside],
+                episode.depths[inside],
+                episode.controls[inside],
+                episode.poses[inside],
                 index,
-                data.latents[e][memory],
-                data.depths[e][memory],
+                episode.latents[memory],
+                episode.depths[memory],
                 poses,
                 memory,
                 np.concatenate([[True], valid]),
                 np.int64(e),
+                np.int64(stride),
             )
         )
     stacked = [torch.from_numpy(np.stack(column)) for column in zip(*picks, strict=True)]

@@ -308,4 +308,5 @@ def batch_of(model: Rooms, one: Record, now: int, recalled: list[int]) -> Batch:
         *(x[memory][None] for x in (pictures, depths, poses, torch.arange(len(poses)))),
         torch.ones(1, 1 + RECALLED, dtype=torch.bool),
         torch.zeros(1, dtype=torch.long),
+        torch.ones(1, dtype=torch.long),
     )

@@ -84,7 +84,7 @@ def batch_of(made, latents: np.ndarray, controls: np.ndarray, poses: np.ndarray)
     whole = (pictures, depths, torch.from_numpy(controls), torch.from_numpy(poses), times)
     kept = (pictures, depths, torch.from_numpy(poses), times)
     valid = torch.tensor([[True] + [False] * RECALLED])
-    return Batch(*(x[None] for x in whole), *(x[memory][None] for x in kept), valid, torch.zeros(1))
+    return Batch(*(x[None] for x in whole), *(x[memory][None] for x in kept), valid, torch.zeros(1), torch.ones(1))
 
 
 def test_stretches_of_the_inverted_order() -> None:

@@ -1,6 +1,6 @@
 import numpy as np
 
-from model.training.sequences import RECALLED, RECENT, Drawing, draw, recall_for_training
+from model.training.sequences import RECALLED, RECENT, Drawing, draw, episode_of, recall_for_training
 from tests.model.training.episodes import data
 
 DRAWING = Drawing(batch=2, targets=4, recall_dropout=0.0)
@@ -35,3 +35,17 @@ def test_recall_prefers_what_the_targets_will_see() -> None:
     first_frames, valid = recall_for_training(poses[:6], 2, DRAWING, rng)
     assert not valid.any()
     assert not first_frames.any()
+
+
+def test_a_faster_walk_takes_every_so_manieth_frame_and_all_its_controls() -> None:
+    made = data()
+    walk = episode_of(made, 1, 4)
+    assert len(walk.poses) == len(walk.controls) == len(walk.latents) == len(walk.depths)
+    for i in range(1, len(walk.poses)):
+        assert np.array_equal(walk.latents[i], made.latents[1][4 * i])
+        assert np.allclose(walk.controls[i], made.controls[1][4 * i - 3 : 4 * i + 1].sum(0), atol=1e-5)
+    at_once = draw(made, Drawing(batch=2, targets=4, strides=(3,)), np.random.default_rng(0))
+    for b, e in enumerate(at_once.episodes.tolist()):
+        kept = at_once.frames[b].clamp(min=0)
+        assert np.array_equal(made.poses[e][3 * kept], at_once.poses[b])
+        assert np.array_equal(made.poses[e][3 * at_once.memory_frames[b][0]], at_once.memory_poses[b, 0])
