@@ -6,6 +6,7 @@ r rank; a change of a Linear module (out, in) is scale * up @ down, with up (out
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -55,8 +56,11 @@ def read_lora(path: Path, transformer: nn.Module) -> dict[str, Change]:
         ups = pair.up.split([linears[target].out_features for target in targets])
         changes |= {target: Change(up, pair.down, scale) for target, up in zip(targets, ups, strict=True)}
     if unknown:
-        few = ", ".join(sorted(unknown)[:SHOWN])
-        raise LoraError(f"expected changes of this transformer in {path}, got {len(unknown)} of others, such as {few}")
+        few, [nearest] = sorted(unknown)[:SHOWN], get_close_matches(flat(min(unknown)), names, n=1, cutoff=0)
+        raise LoraError(
+            f"expected changes of modules of this transformer, such as {nearest}, in {path}, "
+            f"got {len(unknown)} of others, such as {', '.join(few)}"
+        )
     return changes
 
 

@@ -5,12 +5,17 @@ from pathlib import Path
 
 import pytest
 import torch
-from diffusers.loaders.lora_conversion_utils import _convert_hunyuan_video_lora_to_diffusers
+from diffusers.loaders.lora_conversion_utils import (
+    _convert_hunyuan_video_lora_to_diffusers,
+    _convert_musubi_wan_lora_to_diffusers,
+    _convert_non_diffusers_wan_lora_to_diffusers,
+)
 from safetensors.torch import save_file
 
 from model.checkpoints.lora import LoraError, apply_lora, merge_lora, read_lora
-from model.checkpoints.lora_names import DOUBLE, LISTS, SINGLE, module_names
+from model.checkpoints.lora_names import AROUND_WAN, DOUBLE, LISTS, SINGLE, WAN, module_names
 from tests.model.hunyuan import tiny
+from tests.model.wan import tiny as tiny_wan
 
 RANK, ALPHA = 4, 2.0
 
@@ -155,6 +160,46 @@ def test_names_equal_diffusers_own_conversion(tmp_path: Path) -> None:
         assert torch.equal(theirs[f"transformer.{name}.lora_B.weight"], change.up)
 
 
+def wan_changes(of: torch.nn.Module) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
+    """Random (up, down) by Wan's own names, of all modules that have one."""
+    random, out = torch.Generator().manual_seed(1), {}
+    names = {f"blocks.{i}.{name}": f"blocks.{i}.{own}" for i in range(len(of.blocks)) for name, [own] in WAN.items()}
+    for name, own in (names | AROUND_WAN).items():
+        linear = of.get_submodule(own)
+        up = torch.randn(linear.out_features, RANK, generator=random)
+        out[name] = up, torch.randn(RANK, linear.in_features, generator=random)
+    return out
+
+
+@pytest.mark.parametrize("spelling", ["lora_A and lora_B", "lora_down and lora_up", "kohya's"])
+def test_names_of_wan_equal_diffusers_own_conversion(tmp_path: Path, spelling: str) -> None:
+    network = tiny_wan.transformer(image_dim=8, added_kv_proj_dim=32)
+    linears = [name for name, module in network.named_modules() if isinstance(module, torch.nn.Linear)]
+    tensors, convert = {}, _convert_non_diffusers_wan_lora_to_diffusers
+    down_name, up_name = ("lora_A", "lora_B") if spelling == "lora_A and lora_B" else ("lora_down", "lora_up")
+    for name, (up, down) in wan_changes(network).items():
+        base, is_in_block = f"diffusion_model.{name}", name.startswith("blocks.")
+        if spelling == "kohya's":
+            base, convert = "lora_unet_" + name.replace(".", "_"), _convert_musubi_wan_lora_to_diffusers
+        if spelling != "kohya's" or is_in_block:
+            tensors |= {f"{base}.{up_name}.weight": up, f"{base}.{down_name}.weight": down}
+            tensors |= {f"{base}.alpha": torch.tensor(ALPHA)} if is_in_block else {}  # it knows of no others
+    save_file(tensors, tmp_path / "a.safetensors")
+    changes = read_lora(tmp_path / "a.safetensors", network)
+    theirs = convert(tensors)
+    assert set(changes) == {name for name in linears if spelling != "kohya's" or name.startswith("blocks.")}
+    assert len(theirs) == 2 * len(changes)
+    for name, change in changes.items():
+        down, up = (theirs[f"transformer.{name}.lora_{one}.weight"] for one in "AB")
+        torch.testing.assert_close(change.scale * change.up @ change.down, up @ down)
+
+
+def test_names_of_wan_are_no_other_networks(tmp_path: Path) -> None:
+    save_file({f"head.head.lora_{one}.weight": torch.zeros(4, 4) for one in "AB"}, tmp_path / "a.safetensors")
+    with pytest.raises(LoraError, match="1 of others, such as head.head"):
+        read_lora(tmp_path / "a.safetensors", transformer())
+
+
 def test_alpha_may_stand_in_a_file_beside_it(tmp_path: Path) -> None:
     network = transformer()
     save_file(peft(network), tmp_path / "adapter_model.safetensors")
@@ -178,7 +223,10 @@ def test_beside_the_weights_it_computes_what_it_computes_merged(tmp_path: Path) 
 def test_modules_of_another_network_are_named(tmp_path: Path) -> None:
     network, tensors = transformer(), kohya(transformer())
     save_file({name.replace("blocks_1", "blocks_7"): t for name, t in tensors.items()}, tmp_path / "a.safetensors")
-    with pytest.raises(LoraError, match="13 of others, such as lora_unet_double_blocks_7_img_attn_proj"):
+    nearest = (
+        "such as double_blocks_._img_attn_proj, in .*13 of others, such as lora_unet_double_blocks_7_img_attn_proj"
+    )
+    with pytest.raises(LoraError, match=nearest):
         read_lora(tmp_path / "a.safetensors", network)
 
 
@@ -197,6 +245,7 @@ def test_another_size_is_named(tmp_path: Path) -> None:
         {"lora_unet_double_blocks_0_img_attn_qkv.lora_down.weight": torch.zeros(4, 20)},
         {"lora_unet_double_blocks_0_img_attn_qkv.hada_w1_a": torch.zeros(4, 20)},
         {"transformer_blocks.0.attn.to_q.dora_scale": torch.zeros(4)},
+        {"diffusion_model.blocks.0.self_attn.q.diff_b": torch.zeros(4)},
     ],
 )
 def test_other_adapters_are_refused(tmp_path: Path, tensors: dict[str, torch.Tensor]) -> None:

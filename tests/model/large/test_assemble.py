@@ -24,6 +24,7 @@ from model.placement.plan import DoesNotFitError
 from model.world_model import History
 from tests.model.checkpoints import official
 from tests.model.hunyuan import tiny
+from tests.model.wan import tiny as tiny_wan
 
 SMALL = {"width": "80", "height": "48", "schedule": "f1k1f16k4f2k2f1k1_g3", "steps": "2", "solver": "euler"}
 STREAMING = 1_000_060_000  # bytes in which tiny models are streamed, and not kept
@@ -124,6 +125,36 @@ def test_adapters_change_what_is_seen_by_their_strength(shelf: Path, tmp_path: P
         for s in (0, 0.1, 1)
     )
     assert off == 0 < half < full
+
+
+WAN_MODULES = {"self_attn.q": "attn1.to_q", "cross_attn.o": "attn2.to_out.0", "ffn.0": "ffn.net.0.proj"}
+WAN_DIALECTS = {
+    "kohya": ("lora_unet_blocks_1_{}", "lora_up", "lora_down"),
+    "original": ("diffusion_model.blocks.1.{}", "lora_B", "lora_A"),
+    "bare": ("blocks.1.{}", "lora_up", "lora_down"),
+}
+
+
+def test_adapters_of_wan_are_the_same_by_its_own_names(shelf: Path, tmp_path: Path) -> None:
+    """The very frames; half of each change is in `alpha`, and by diffusers' names in the weights."""
+    torch.manual_seed(0)
+    files: dict[str, dict[str, torch.Tensor]] = {name: {} for name in ("diffusers", *WAN_DIALECTS)}
+    for name, own in WAN_MODULES.items():
+        linear = tiny_wan.transformer().blocks[1].get_submodule(own)
+        up, down = torch.randn(linear.out_features, 4), torch.randn(4, linear.in_features)
+        base = f"transformer.blocks.1.{own}"
+        files["diffusers"] |= {f"{base}.lora_B.weight": up / 2, f"{base}.lora_A.weight": down}
+        for dialect, (template, up_name, down_name) in WAN_DIALECTS.items():
+            base = template.format(name.replace(".", "_") if dialect == "kohya" else name)
+            files[dialect] |= {f"{base}.{up_name}.weight": up, f"{base}.{down_name}.weight": down}
+            files[dialect] |= {f"{base}.alpha": torch.tensor(2.0)}
+    frames = [section(assemble("wan", settings(shelf)))]
+    for name, tensors in files.items():
+        save_file(tensors, tmp_path / f"{name}.safetensors")
+        frames.append(section(assemble("wan", settings(shelf, lora=f"{tmp_path}/{name}.safetensors"))))
+    plain, expected, *others = frames
+    assert not np.array_equal(plain, expected)
+    assert all(np.array_equal(other, expected) for other in others)
 
 
 def test_keys_say_what_the_operators_file_has_them_say(shelf: Path, tmp_path: Path) -> None:
