@@ -11,6 +11,7 @@ from .extras import extra
 
 app = typer.Typer(add_completion=False)
 Frozen = Annotated[Path, typer.Option(help="Where the frozen sets are rendered, once.")]
+SETS_HELP = "Of revisit: spin-360, ...; of retrieval: walk, walk-doom-my-way-home, walk-doom-deathmatch; repeatable."
 Weights = Annotated[Path | None, typer.Option(help="A folder of weights; the shipped ones by default.")]
 
 
@@ -21,7 +22,7 @@ def evaluate(
     method: Annotated[
         list[str] | None, typer.Option(help="Ways to recall: ours, off, recent, ...; repeatable.")
     ] = None,
-    sets: Annotated[list[str] | None, typer.Option("--set", help="Of revisit: spin-360, ...; repeatable.")] = None,
+    sets: Annotated[list[str] | None, typer.Option("--set", help=SETS_HELP)] = None,
     weights: Weights = None,
     videos: Annotated[int, typer.Option(min=1, help="Of each set.")] = 16,
     runs: Annotated[int, typer.Option(min=1, help="Of the 64-frame rollouts.")] = 50,

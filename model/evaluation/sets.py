@@ -9,8 +9,8 @@ A video is one safetensors file, `<set>/<number>.safetensors`:
     poses     float64 (T, 3)        x, y in metres and heading in radians, counter-clockwise
     reach     float32 (T, 64)       metres to the wall along each ray of `sight`
 
-with `set`, `seed` and `format` ("rewander-evaluation-1") as metadata. `hashes.json` beside this file has
-digests of the frames. Another graphics driver may round pixels otherwise: then figures are of other
+with `set`, `seed`, `format` ("rewander-evaluation-1") and `farthest`, where rays end, as metadata. `hashes.json` beside
+this file has digests of the frames. Another graphics driver may round pixels otherwise: then figures are of other
 frames by a hair, and the report says so.
 """
 
@@ -52,10 +52,13 @@ if TYPE_CHECKING:
     from ..training.rooms_env import RoomsEnv
 
 FORMAT = "rewander-evaluation-1"
+FARTHEST = 12.0  # metres at which rays end in `rooms`, and in files that do not tell
+FARTHEST_DOOM = 48.0  # the deathmatch hall is 47 m across
 FIRST_SEED = 10_000_000  # training takes seeds below
 _SEEDS_PER_SET = 100_000
 _SEEDS_PER_TRY = 1_000
 _NUM_TRIES = 50
+_ARRAYS = ("frames", "controls", "poses", "reach")
 _HASHES = Path(__file__).parent / "hashes.json"
 
 
@@ -70,6 +73,7 @@ class FrozenSet:
     first_seed: int
     home: int | None = None  # the context frame with the last frame's pose
     level: str = ""  # of Doom; none: the floor plans of `rooms`
+    farthest: float = FARTHEST  # metres: a wall beyond is not seen
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +83,7 @@ class Video:
     controls: np.ndarray  # (T, A) float32
     poses: np.ndarray  # (T, 3) float64
     reach: np.ndarray  # (T, K) float32
+    farthest: float = FARTHEST
 
     @property
     def views(self) -> Views:
@@ -91,12 +96,17 @@ class Video:
 
 
 def load_or_render(frozen: FrozenSet, folder: Path, *, videos: int, size: int = 128) -> Iterator[Video]:
-    """The first `videos` videos of a set, from `folder` where they are there, else rendered into it."""
+    """The first `videos` videos of a set, from `folder` where they are there, else rendered into it.
+
+    Those that an older version rendered, which looked less far, are rendered again.
+    """
     for number in range(videos):
         path = folder / frozen.name / f"{number:03d}.safetensors"
-        if not path.exists():
-            _save(render(frozen, number, size=size), path, frozen.name)
-        yield load(path)
+        video = load(path) if path.exists() else None
+        if video is None or video.farthest != frozen.farthest:
+            save(render(frozen, number, size=size), path, name=frozen.name)
+            video = load(path)
+        yield video
 
 
 def load(path: Path) -> Video:
@@ -105,7 +115,18 @@ def load(path: Path) -> Video:
         about = file.metadata() or {}
         if about.get("format") != FORMAT:
             raise ValueError(f"{path}: expected format {FORMAT!r}, got {about.get('format')!r}")
-        return Video(int(about["seed"]), *(file.get_tensor(name) for name in ("frames", "controls", "poses", "reach")))
+        arrays = {name: file.get_tensor(name) for name in _ARRAYS}
+        return Video(int(about["seed"]), **arrays, farthest=float(about.get("farthest", FARTHEST)))
+
+
+def save(video: Video, path: Path, *, name: str) -> None:
+    """Write one video of the set `name`, whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial_path = path.with_suffix(f".{os.getpid()}")
+    arrays = {part: np.ascontiguousarray(getattr(video, part)) for part in _ARRAYS}
+    about = {"set": name, "seed": str(video.seed), "format": FORMAT, "farthest": str(video.farthest)}
+    save_file(arrays, partial_path, about)
+    partial_path.rename(path)
 
 
 def render(frozen: FrozenSet, number: int, *, size: int = 128) -> Video:
@@ -118,7 +139,7 @@ def render(frozen: FrozenSet, number: int, *, size: int = 128) -> Video:
             controls = frozen.plan(env, np.random.default_rng((seed, 1)), number)
         except NoPathError:
             continue
-        return _play(env, itertools.islice(controls, frozen.length - 1), seed)
+        return _play(env, itertools.islice(controls, frozen.length - 1), seed, farthest=frozen.farthest)
     raise NoPathError(f"{frozen.name}: expected a path in one of {_NUM_TRIES} floor plans, found none")
 
 
@@ -163,22 +184,14 @@ def publish(folder: Path, *, videos: dict[str, int]) -> None:
     _HASHES.write_text(json.dumps(digests, indent=1) + "\n")
 
 
-def _play(env: "RoomsEnv | DoomEnv", controls: Iterable[np.ndarray], seed: int) -> Video:
+def _play(env: "RoomsEnv | DoomEnv", controls: Iterable[np.ndarray], seed: int, *, farthest: float) -> Video:
     frames, poses, done = [env.render_obs()], [env.pose], [np.zeros(3, np.float32)]
     for control in controls:
         frames.append(env.step(control)[0])
         poses.append(env.pose)
         done.append(np.asarray(control, np.float32))
-    reach = reach_of(Camera(), np.stack(poses), env.walls).astype(np.float32)
-    return Video(seed, np.stack(frames), np.stack(done), np.stack(poses), reach)
-
-
-def _save(video: Video, path: Path, name: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial_path = path.with_suffix(f".{os.getpid()}")
-    arrays = {part: np.ascontiguousarray(getattr(video, part)) for part in ("frames", "controls", "poses", "reach")}
-    save_file(arrays, partial_path, {"set": name, "seed": str(video.seed), "format": FORMAT})
-    partial_path.rename(path)
+    reach = reach_of(Camera(), np.stack(poses), env.walls, farthest=farthest).astype(np.float32)
+    return Video(seed, np.stack(frames), np.stack(done), np.stack(poses), reach, farthest)
 
 
 def _explore(env: "Walkable", rng: np.random.Generator, _number: int) -> Iterable[np.ndarray]:
@@ -218,7 +231,8 @@ def _frozen_sets() -> Iterator[FrozenSet]:
     for i, (name, (plan, first, length), home) in enumerate(rows, 1):
         yield FrozenSet(name, plan, first, length, FIRST_SEED + i * _SEEDS_PER_SET, home)
     for i, level in enumerate(("my-way-home", "deathmatch"), len(rows) + 1):
-        yield FrozenSet(f"walk-doom-{level}", _explore, 600, 1800, FIRST_SEED + i * _SEEDS_PER_SET, level=level)
+        seed = FIRST_SEED + i * _SEEDS_PER_SET
+        yield FrozenSet(f"walk-doom-{level}", _explore, 600, 1800, seed, level=level, farthest=FARTHEST_DOOM)
     plan, first, length = _there_and_back(152)
     yield FrozenSet("retrace", plan, first, length, FIRST_SEED + (len(rows) + 3) * _SEEDS_PER_SET, 0)
 

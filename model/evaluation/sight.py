@@ -15,7 +15,6 @@ from ..rooms.camera import Camera
 # A, B views · T poses · K = NUM_RAYS · S wall segments
 
 NUM_RAYS = 64
-FARTHEST = 12.0  # metres; beyond this nothing is told apart at 128 pixels
 _SLACK = 0.05  # metres that a point may lie behind a wall, since rays are discrete
 _VIEWS_AT_ONCE = 8  # bounds the memory of `overlap`
 
@@ -36,8 +35,11 @@ def azimuths(camera: Camera) -> np.ndarray:
     return -np.arctan(offset * camera.edge)
 
 
-def reach_of(camera: Camera, poses: np.ndarray, walls: np.ndarray) -> np.ndarray:
-    """Distances (T, K) at which the rays of `poses` (T, 3) meet `walls` (S, 2, 2), segments by their ends."""
+def reach_of(camera: Camera, poses: np.ndarray, walls: np.ndarray, *, farthest: float) -> np.ndarray:
+    """Distances (T, K) at which the rays of `poses` (T, 3) meet `walls` (S, 2, 2), segments by their ends.
+
+    Rays end after `farthest` metres.
+    """
     angles = poses[:, 2:] + azimuths(camera)
     ray = np.stack([np.cos(angles), np.sin(angles)], -1)[:, :, None]  # (T, K, 1, 2)
     start = walls[:, 0] - poses[:, None, None, :2]  # (T, 1, S, 2)
@@ -47,7 +49,7 @@ def reach_of(camera: Camera, poses: np.ndarray, walls: np.ndarray) -> np.ndarray
         distance = _cross(start, along) / across
         place = _cross(start, ray) / across
     hit = (distance > 0) & (place >= 0) & (place <= 1)
-    return np.asarray(np.where(hit, distance, np.inf).min(2, initial=np.inf).clip(max=FARTHEST))
+    return np.asarray(np.where(hit, distance, np.inf).min(2, initial=np.inf).clip(max=farthest))
 
 
 def open_views(poses: np.ndarray, *, radius: float) -> Views:

@@ -4,7 +4,7 @@ import numpy as np
 
 from model.evaluation.cases import Case, prepare
 from model.evaluation.programs import controls_along
-from model.evaluation.sets import FrozenSet, Video
+from model.evaluation.sets import FARTHEST, FrozenSet, Video
 from model.evaluation.sight import reach_of
 from model.rooms.camera import Camera
 from model.rooms.world import Rooms
@@ -31,7 +31,9 @@ def there_and_back(num: int) -> np.ndarray:
 
 def video_of(poses: np.ndarray, seed: int = 0) -> Video:
     controls = np.concatenate([np.zeros((1, 3), np.float32), controls_along(Camera(), poses)])
-    return Video(seed, frames_at(poses), controls, poses, reach_of(Camera(), poses, ROOM).astype(np.float32))
+    return Video(
+        seed, frames_at(poses), controls, poses, reach_of(Camera(), poses, ROOM, farthest=FARTHEST).astype(np.float32)
+    )
 
 
 def frozen(first: int, length: int, *, home: int | None = None) -> FrozenSet:

@@ -22,7 +22,7 @@ def turning_walk() -> np.ndarray:
 @pytest.fixture(scope="module")
 def asked():
     poses = turning_walk()
-    return queries(Views(poses, reach_of(Camera(), poses, ROOM)), first=FIRST, recent=RECENT)
+    return queries(Views(poses, reach_of(Camera(), poses, ROOM, farthest=12.0)), first=FIRST, recent=RECENT)
 
 
 @pytest.fixture(scope="module")

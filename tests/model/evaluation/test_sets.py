@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from model.evaluation.sets import SETS, are_known, can_render, known_hashes, load, load_or_render, render
+from model.evaluation.sets import FORMAT, SETS, are_known, can_render, known_hashes, load, load_or_render, render
 from model.evaluation.sight import split_views
 from model.rooms.camera import Camera
 
@@ -84,6 +84,22 @@ def test_a_video_is_rendered_once_and_then_read(tmp_path, videos):
     assert again.digest != videos["spin-360"].digest
 
 
+def test_a_video_that_looked_less_far_is_rendered_again(tmp_path):
+    frozen = replace(SETS["spin-90"], length=30)
+    [usual] = load_or_render(frozen, tmp_path, videos=1, size=SIZE)
+    [near] = load_or_render(replace(frozen, farthest=2.5), tmp_path, videos=1, size=SIZE)
+    assert near.digest == usual.digest and (usual.farthest, near.farthest) == (12, 2.5)
+    assert near.reach == pytest.approx(np.minimum(usual.reach, 2.5)) and usual.reach.max() > 2.5
+
+
+def test_a_file_that_does_not_tell_how_far_it_looks_is_of_rooms(tmp_path, videos):
+    path = tmp_path / "x.safetensors"
+    arrays = {name: getattr(videos["mirror"], name) for name in ("frames", "controls", "poses", "reach")}
+    save_file(arrays, path, {"format": FORMAT, "seed": "1"})
+    assert load(path).farthest == videos["mirror"].farthest == SETS["mirror"].farthest
+    assert {frozen.farthest for frozen in SETS.values() if frozen.level} == {48.0}
+
+
 def test_published_digests_are_told_from_others(videos):
     assert known_hashes().keys() <= SETS.keys()
     assert are_known(SETS["mirror"], [videos["mirror"]]) == [False]  # another size, so other frames
@@ -97,7 +113,7 @@ def test_a_walk_through_doom_is_like_one_through_rooms(name):
     frozen = replace(SETS[name], length=80)
     videos = [render(frozen, number, size=SIZE) for number in (1, 2)]
     assert videos[0].digest != videos[1].digest
-    went = np.zeros(2)
+    went, farthest = np.zeros(2), 0.0
     for video in videos:
         assert video.frames.shape == (80, SIZE, SIZE, 3) and len(video.reach) == 80
         turned = -np.diff(video.poses[:, 2]) / Camera().turn
@@ -106,8 +122,10 @@ def test_a_walk_through_doom_is_like_one_through_rooms(name):
         commanded = Camera().step * np.hypot(*video.controls[1:, :2].T)
         assert (steps <= commanded + 0.01).all()
         assert video.reach.min() > 0.4  # the player's own width away from every wall
+        farthest = max(farthest, video.reach.max())
         went += steps.sum(), commanded.sum()
     assert went[0] > 0.5 * went[1] > 0
+    assert (12 < farthest <= 48) or name != "walk-doom-deathmatch"
 
 
 @pytest.mark.parametrize(("spec", "missing"), [("there", set()), (None, DOOM)])

@@ -8,7 +8,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from model.evaluation.sight import (
-    FARTHEST,
     NUM_RAYS,
     Views,
     azimuths,
@@ -25,6 +24,7 @@ from model.rooms.camera import Camera
 from .synthetic import ROOM, there_and_back
 
 CAMERA = Camera()
+FARTHEST = 12.0
 DIVIDED = np.concatenate([ROOM, [[[4, 0], [4, 3]], [[4, 5], [4, 8]]]])  # a door from y = 3 to 5
 PLACES = st.tuples(st.floats(0.5, 3.5), st.floats(0.5, 7.5), st.floats(-math.pi, math.pi))
 
@@ -41,19 +41,26 @@ def blocked(a, b, wall):
 
 def views_at(*poses, walls=DIVIDED):
     poses = np.array(poses)
-    return Views(poses, reach_of(CAMERA, poses, walls))
+    return Views(poses, reach_of(CAMERA, poses, walls, farthest=FARTHEST))
 
 
 @settings(max_examples=20)
 @given(PLACES)
 def test_rays_reach_as_far_as_marching_finds(pose):
-    [reach] = reach_of(CAMERA, np.array([pose]), DIVIDED)
+    [reach] = reach_of(CAMERA, np.array([pose]), DIVIDED, farthest=FARTHEST)
     steps = np.arange(0, FARTHEST, 0.02)
     for ray in (0, 20, 41, 63):
         angle = pose[2] + azimuths(CAMERA)[ray]
         ends = np.array(pose[:2]) + steps[:, None] * (math.cos(angle), math.sin(angle))
         hit = [any(blocked(pose[:2], end, wall) for wall in DIVIDED) for end in ends]
         assert reach[ray] == pytest.approx(steps[hit.index(True)], abs=0.05)
+
+
+@given(PLACES, st.floats(0.5, 10.0))
+def test_what_is_farther_than_one_looks_is_not_seen(pose, farthest):
+    poses = np.array([pose])
+    [whole], [short] = (reach_of(CAMERA, poses, DIVIDED, farthest=far) for far in (FARTHEST, farthest))
+    assert short == pytest.approx(np.minimum(whole, farthest))
 
 
 @given(PLACES, PLACES)
@@ -95,7 +102,7 @@ def test_coverage_is_the_union():
 
 def test_the_way_back_is_a_revisit_once_the_way_out_is_old():
     poses = there_and_back(40)
-    views = Views(poses, reach_of(CAMERA, poses, ROOM))
+    views = Views(poses, reach_of(CAMERA, poses, ROOM, farthest=FARTHEST))
     split = split_views(CAMERA, views, first=41, recent=19)
     assert not split.is_novel.any()
     assert not split.is_revisit[0] and split.is_revisit[-1]

@@ -1,15 +1,15 @@
 """The protocols end to end on real sets and a small model: which figures and pictures there are."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from safetensors.numpy import save_file
 
 from model.evaluation.cases import Method
 from model.evaluation.metrics import MAX_PSNR
 from model.evaluation.rollout import no_recall
-from model.evaluation.sets import FORMAT
+from model.evaluation.sets import SETS, save
 from model.evaluation.suite import Extent, Suite, run_control, run_forward, run_loops, run_retrieval, run_revisits
 
 from ..rooms.small import rooms
@@ -68,7 +68,7 @@ def test_loops_and_controls_are_measured(sets, tmp_path):
 def test_retrieval_is_measured_in_the_world_that_was_asked_for(tmp_path):
     """On a walk that ends soon after its context, turning on the spot back to what it began with."""
     name = "walk-doom-deathmatch"
-    save_walk(tmp_path / name / "000.safetensors")
+    save_walk(tmp_path, name)
     done = suite(tmp_path, tmp_path, sets=(name,), videos=1)
     done.methods["first"] = Method("first", lambda: lambda _record, _now: [0, 20])
     run_retrieval(done)
@@ -80,9 +80,7 @@ def test_retrieval_is_measured_in_the_world_that_was_asked_for(tmp_path):
     assert needed > 0.2 and off == 0 < first
 
 
-def save_walk(path: Path) -> None:
+def save_walk(folder: Path, name: str) -> None:
     headings = np.concatenate([np.zeros(40), np.linspace(0, np.pi, 40), np.full(515, np.pi), np.linspace(3.1, 0, 35)])
     video = video_of(np.stack([np.full(630, 4.0), np.full(630, 4.0), headings], 1))
-    path.parent.mkdir()
-    arrays = {part: np.ascontiguousarray(getattr(video, part)) for part in ("frames", "controls", "poses", "reach")}
-    save_file(arrays, path, {"format": FORMAT, "seed": path.stem})
+    save(replace(video, farthest=SETS[name].farthest), folder / name / "000.safetensors", name=name)
