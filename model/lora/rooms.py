@@ -18,10 +18,10 @@ from ..rooms.tuned import VARIANT, add_kernels_for
 from ..rooms.views import Preview
 from ..rooms.weights import Networks
 from ..rooms.world import SCHEDULE
-from ..training.context import Showing, predict_shown, previews_shown, showing_of
-from ..training.dit import Teachers, freeze, with_own_depth, with_targets
+from ..training.context import Showing, predict, previews, showing_of
 from ..training.latents import Latents
 from ..training.sequences import RECENT, Batch, Drawing, corrupt, draw, noise_like
+from ..training.teachers import Teachers, freeze, with_own_depth, with_targets
 from .task import LoraTask
 
 LINEARS = r"blocks\.\d+\.(query|key|value|out|up|down)"
@@ -90,7 +90,7 @@ class Lesson:
         for _ in range(own):
             with torch.no_grad():
                 shown, pure = self._previews(past), torch.ones(clean.shape[:2], device=clean.device)
-                made = predict_shown(dit, past, self.showing, shown, noisy=noise_like(clean, generator), sigma=pure)
+                made = predict(dit, past, self.showing, shown, noisy=noise_like(clean, generator), sigma=pure)
                 past = self._coded(with_targets(self._teachers, past, made))
         sigma, pure = (torch.rand(clean.shape[:2], generator=generator, device=clean.device) for _ in range(2))
         sigma = torch.where(pure < 0.35, 1.0, 0.1 + 0.9 * sigma)
@@ -98,7 +98,7 @@ class Lesson:
         with torch.no_grad():
             shown = self._previews(past)
         noisy = (1 - level) * clean + level * noise_like(clean, generator)
-        predicted = predict_shown(dit, past, self.showing, shown, noisy=noisy, sigma=sigma)
+        predicted = predict(dit, past, self.showing, shown, noisy=noisy, sigma=sigma)
         error = (predicted - clean).square().mean((2, 3, 4))
         return {"loss": (error / (sigma.square() + 0.25)).mean(), f"own_{own}": error.mean().detach()}
 
@@ -131,7 +131,7 @@ class Lesson:
         return batch._replace(clip=clip, memory=memory)
 
     def _previews(self, past: Batch) -> Preview:
-        return previews_shown(self._teachers, past, self.showing, self.networks.dit.config.camera.edge)
+        return previews(self._teachers, past, self.showing, edge=self.networks.dit.config.camera.edge)
 
 
 def write_variant(folder: Path, training: RoomsTraining) -> None:

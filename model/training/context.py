@@ -5,7 +5,9 @@ Legend: B sequences, L targets of each, G groups of one kind, K source views of 
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from itertools import groupby
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -16,8 +18,9 @@ from ..rooms.camera import relative
 from ..rooms.dit import KV, DiT, Phases, Target
 from ..rooms.layout import Group, Layout, LayoutError, layout_of
 from ..rooms.views import SOURCES_AGO, Preview, Sources, preview
-from .dit import TEACHING, Part, Teachers
+from ..rooms.world import SCHEDULE
 from .sequences import RECALLED, RECENT, Batch
+from .teachers import Teachers, for_teachers
 
 _BEST_FIRST = (RECALLED, *range(1, RECALLED))  # a batch has the best memory last, a history first
 
@@ -61,20 +64,32 @@ def showing_of(schedule: str, *, size: int, ahead: int) -> Showing:
     return Showing(layout, ahead if parsed.form == "inverted" else 1)
 
 
-def predict_shown(
-    model: DiT, batch: Batch, showing: Showing, shown: Preview, *, noisy: Tensor, sigma: Tensor
-) -> Tensor:
+@cache
+def shipped(size: int) -> Showing:
+    """What the shipped model is shown, of latents of `size` x `size`."""
+    return showing_of(SCHEDULE, size=size, ahead=1)
+
+
+class _Part(NamedTuple):
+    """Context tokens of one kind for every target."""
+
+    features: KV  # (depth, B, L, n, D)
+    phases: Phases  # (B, L, n, P)
+    valid: Tensor  # (B, L, n)
+
+
+def predict(model: DiT, batch: Batch, showing: Showing, shown: Preview, *, noisy: Tensor, sigma: Tensor) -> Tensor:
     """Clean targets (B, L, C, h, w) from `noisy` ones at `sigma` (B, L), each after what it is shown."""
     controls = batch.controls[:, RECENT:].flatten(0, 1)
     with torch.autocast(noisy.device.type, torch.bfloat16):
-        context, bias = shown_context(model, batch, showing)
+        context, bias = packed_context(model, batch, showing)
         target = Target(noisy.flatten(0, 1), sigma.flatten(), controls, shown.base, shown.recalled, shown.shares)
         out = model(target, context, bias)
     clean: Tensor = out.float().unflatten(0, sigma.shape)
     return clean
 
 
-def shown_context(model: DiT, batch: Batch, showing: Showing) -> tuple[KV, Tensor]:
+def packed_context(model: DiT, batch: Batch, showing: Showing) -> tuple[KV, Tensor]:
     """The context of every target: (depth, B*L, m, H, d), and its bias."""
     reference = batch.poses[:, RECENT:]
     parts = list(_parts(model, batch, showing, reference))
@@ -86,25 +101,25 @@ def shown_context(model: DiT, batch: Batch, showing: Showing) -> tuple[KV, Tenso
     return model.rotate_context(features, phases), bias.to(features.keys.dtype)
 
 
-def previews_shown(teachers: Teachers, batch: Batch, showing: Showing, edge: float) -> Preview:
+def previews(teachers: Teachers, batch: Batch, showing: Showing, *, edge: float) -> Preview:
     """What the frames that are shown show of all targets, B*L of them."""
-    layout, targets = showing.layout, batch.frames.shape[1] - RECENT
-    index = torch.from_numpy(showing.carried(targets)).to(batch.frames.device)
-    memory = torch.tensor(_BEST_FIRST[: layout.recalled], dtype=torch.long, device=index.device)
-    latents = torch.cat([batch.clip, batch.memory], 1)
-    flat = latents.flatten(0, 1).to(TEACHING, memory_format=torch.channels_last)
-    images = teachers.vae.decode(flat).float().clamp(-1, 1).unflatten(0, latents.shape[:2])
-    depths = torch.cat([batch.depths, batch.memory_depths], 1)
-    poses = torch.cat([batch.poses, batch.memory_poses], 1)
-    valid = torch.cat([batch.frames >= 0, batch.memory_valid], 1)
-    there = torch.cat([index, (batch.frames.shape[1] + memory).expand(targets, -1)], 1)
-    usable = valid[:, there.clamp(min=0)] & (there >= 0)
-    there = there.clamp(min=0)
+    total = batch.frames.shape[1]
+    carried = showing.carried(total - RECENT)
+    memory = total + np.array(_BEST_FIRST[: showing.layout.recalled], np.int64)
+    index = np.concatenate([carried, np.tile(memory, (len(carried), 1))], 1)  # (L, K)
+    used, look = np.unique(index.clip(min=0), return_inverse=True)  # only these are decoded
+    arrays = (used, look.reshape(index.shape), index >= 0)
+    there, source, is_shown = (torch.from_numpy(x).to(batch.frames.device) for x in arrays)
+    latents = torch.cat([batch.clip, batch.memory], 1)[:, there]
+    images = teachers.vae.decode(for_teachers(latents)).float().clamp(-1, 1).unflatten(0, latents.shape[:2])
+    depths = torch.cat([batch.depths, batch.memory_depths], 1)[:, there]
+    poses = torch.cat([batch.poses, batch.memory_poses], 1)[:, there]
+    valid = torch.cat([batch.frames >= 0, batch.memory_valid], 1)[:, there]
     sources = Sources(
-        relative(poses[:, there], batch.poses[:, RECENT:, None]).flatten(0, 1),
-        images[:, there].flatten(0, 1),
-        depths[:, there].flatten(0, 1),
-        usable.flatten(0, 1),
+        relative(poses[:, source], batch.poses[:, RECENT:, None]).flatten(0, 1),
+        images[:, source].flatten(0, 1),
+        depths[:, source].flatten(0, 1),
+        (valid[:, source] & is_shown).flatten(0, 1),
     )
     shown = preview(teachers.vae, sources, edge=edge)
     return shown._replace(base=shown.base.float(), recalled=shown.recalled.float())
@@ -122,7 +137,7 @@ def _nearest(frames: np.ndarray, target: int) -> Iterator[int]:
     return (target + offset for offset in sorted(dict.fromkeys(chosen), key=abs))
 
 
-def _parts(model: DiT, batch: Batch, showing: Showing, reference: Tensor) -> Iterator[Part]:
+def _parts(model: DiT, batch: Batch, showing: Showing, reference: Tensor) -> Iterator[_Part]:
     layout = showing.layout
     for kind, run in groupby(layout.groups, key=lambda group: group.kind):
         groups = list(run)
@@ -134,7 +149,7 @@ def _parts(model: DiT, batch: Batch, showing: Showing, reference: Tensor) -> Ite
             assert kind.startswith("start"), "a batch has the first frame alone, so the start's others stay untaught"
 
 
-def _kept(model: DiT, batch: Batch, layout: Layout, groups: list[Group], reference: Tensor) -> Part:
+def _kept(model: DiT, batch: Batch, layout: Layout, groups: list[Group], reference: Tensor) -> _Part:
     """The start or recalled latents: the same for all targets of a sequence, seen from each one's pose."""
     (b, length), kind = reference.shape[:2], groups[0].kind
     slots = [slot for group in groups for slot in group.slots]
@@ -146,10 +161,10 @@ def _kept(model: DiT, batch: Batch, layout: Layout, groups: list[Group], referen
     age = (batch.frames[:, RECENT:, None] - batch.memory_frames[:, None, index]).abs().float()
     phases = model.group_phases(kind, poses[..., None, :], age[..., None])
     valid = batch.memory_valid[:, None, index].repeat_interleave(tokens.shape[1], 2).expand(-1, length, -1)
-    return Part(features, Phases(*(x.flatten(2, 3) for x in phases)), valid)
+    return _Part(features, Phases(*(x.flatten(2, 3) for x in phases)), valid)
 
 
-def _moving(model: DiT, batch: Batch, showing: Showing, groups: list[Group], reference: Tensor) -> Part:
+def _moving(model: DiT, batch: Batch, showing: Showing, groups: list[Group], reference: Tensor) -> _Part:
     """Windows of the clip, each encoded once for all targets that it is shown to."""
     (b, length), kind, period = reference.shape[:2], groups[0].kind, len(groups[0].slots)
     frames = np.stack([showing.frames_of(group.slots, length) for group in groups], 1)  # (L, G, t)
@@ -166,4 +181,4 @@ def _moving(model: DiT, batch: Batch, showing: Showing, groups: list[Group], ref
     age = (batch.frames[:, RECENT:, None, None] - batch.frames[:, indices]).abs().float()
     phases = model.group_phases(kind, poses, age)
     valid = (batch.frames[:, indices[..., 0]] >= 0) & torch.from_numpy(is_whole).to(reference.device)
-    return Part(features, Phases(*(x.flatten(2, 3) for x in phases)), valid.repeat_interleave(tokens.shape[1], 2))
+    return _Part(features, Phases(*(x.flatten(2, 3) for x in phases)), valid.repeat_interleave(tokens.shape[1], 2))

@@ -20,10 +20,12 @@ from torch.nn import functional as F
 
 from ..rooms.depth import ConvBlock
 from ..rooms.dit import DiT
-from .dit import Teachers, freeze, optimizers_of, predict, previews, with_own_depth, with_targets
+from .context import predict, previews, shipped
+from .dit import optimizers_of
 from .latents import Latents
 from .loop import Run, fit
 from .sequences import RECENT, Batch, Drawing, corrupt, draw, episode_of, noise_like
+from .teachers import Teachers, freeze, with_own_depth, with_targets
 
 ALONG = ("clip", "depths", "controls", "poses", "frames")  # what a batch has of every frame
 
@@ -175,9 +177,10 @@ def polishing_loss(
     differences as in Seaweed-APT (arXiv 2501.08316, section 3.4).
     """
     dit, critic, clean = contest.dit, contest.critic, sequences.clean
+    showing, pure = shipped(dit.config.latent_size), torch.ones_like(clean[:, :, 0, 0, 0])
     with torch.no_grad():
-        shown = previews(teachers, sequences.batch, dit.config.camera.edge)
-    made = predict(dit, sequences.batch, shown, sequences.noise, torch.ones_like(clean[:, :, 0, 0, 0]))
+        shown = previews(teachers, sequences.batch, showing, edge=dit.config.camera.edge)
+    made = predict(dit, sequences.batch, showing, shown, noisy=sequences.noise, sigma=pure)
     error = (made - clean).square().mean(2)
     known = (-error.detach() / training.truth).exp()
     truth = (error * known).mean()

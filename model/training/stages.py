@@ -19,10 +19,11 @@ from ..rooms.dit import DiT, DiTConfig
 from ..rooms.vae import VAE, VAEConfig
 from ..rooms.weights import SHIPPED, Networks, load_weights, save_weights
 from .depth import train_depth, train_reach
-from .dit import DiTTraining, Teachers, train_dit
+from .dit import DiTTraining, train_dit
 from .latents import Latents, encode_episodes, load_latents
 from .loop import Run
 from .polish import Contest, Critic, Polishing, polish
+from .teachers import Teachers
 from .vae import VAETraining, train_vae
 
 Network = TypeVar("Network", bound=nn.Module)

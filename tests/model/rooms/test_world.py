@@ -14,7 +14,9 @@ from model.rooms.dit import Target
 from model.rooms.layout import Group, LayoutError
 from model.rooms.weights import save_weights
 from model.rooms.world import SCHEDULE, Rooms, RoomsState, load
-from model.training.dit import RECENT, TEACHING, Batch, Teachers, predict, previews
+from model.training.context import predict, previews, shipped
+from model.training.sequences import RECENT, Batch
+from model.training.teachers import TEACHING, Teachers
 from model.world_model import Section
 from tests.model.rooms.small import networks, rooms
 
@@ -274,8 +276,8 @@ def test_training_and_play_see_the_same_context() -> None:
     played = job.noisy
     teachers = Teachers(made.vae.to(TEACHING), made.depth.to(TEACHING))  # from here on play has other weights
     with torch.no_grad():
-        shown = previews(teachers, batch, model.camera.edge)
-        trained = predict(made.dit, batch, shown, noisy[None], torch.ones(1, 1))
+        shown = previews(teachers, batch, shipped(16), edge=model.camera.edge)
+        trained = predict(made.dit, batch, shipped(16), shown, noisy=noisy[None], sigma=torch.ones(1, 1))
     for mine, theirs in ((shown.base, before.base), (shown.recalled, before.recalled)):
         assert (mine - theirs).norm() < 0.05 * theirs.norm()  # training runs in bfloat16
     assert (shown.shares - before.shares).abs().mean() < 1e-2

@@ -1,4 +1,4 @@
-"""Any schedule in training: the shipped one is shown as before, and every one as play and offline orders show it."""
+"""Any schedule in training is shown as play and offline orders show it; the shipped one as play: see `test_world`."""
 
 import numpy as np
 import pytest
@@ -9,10 +9,13 @@ from model.packing.schedule import Schedule
 from model.rooms.camera import Camera
 from model.rooms.layout import LayoutError
 from model.rooms.offline import Offline, Treatment
+from model.rooms.tuned import add_kernels_for
+from model.rooms.weights import Networks
 from model.rooms.world import SCHEDULE, Rooms
-from model.training.context import Showing, predict_shown, previews_shown, showing_of
-from model.training.dit import TEACHING, Teachers, predict, previews
+from model.training.context import Showing, packed_context, predict, previews, shipped, showing_of
+from model.training.polish import ALONG
 from model.training.sequences import RECALLED, RECENT, Batch, Drawing, draw
+from model.training.teachers import TEACHING, Teachers
 from tests.model.rooms.small import networks
 
 from .episodes import data
@@ -26,20 +29,44 @@ def showing(name: str, ahead: int = 4) -> Showing:
     return showing_of(name, size=16, ahead=ahead)
 
 
-def test_the_shipped_schedule_is_shown_as_it_was() -> None:
-    made = networks()
-    teachers = Teachers(made.vae.to(TEACHING), made.depth.to(TEACHING))
-    batch = draw(data(), Drawing(batch=2, targets=4, recall_dropout=0.0), np.random.default_rng(3))
-    noisy, sigma = torch.randn_like(batch.clip[:, RECENT:]), torch.rand(2, 4)
+def frozen(made: Networks) -> Teachers:
+    return Teachers(made.vae.to(TEACHING), made.depth.to(TEACHING))
+
+
+def drawn() -> Batch:
+    return draw(data(), Drawing(batch=2, targets=TARGETS, recall_dropout=0.0), np.random.default_rng(3))
+
+
+def test_a_camera_at_rest_previews_the_frame_before() -> None:
+    """The base of every target is then the latent before it, as the VAE decodes and encodes it."""
+    teachers, one = frozen(networks()), drawn()
+    one = one._replace(poses=torch.zeros_like(one.poses), frames=one.frames.clamp(min=0))
     with torch.no_grad():
-        old = previews(teachers, batch, Camera().edge)
-        new = previews_shown(teachers, batch, showing(SCHEDULE), Camera().edge)
-        for one, other in zip(old, new, strict=True):
-            assert (one - other).norm() < 0.01 * one.norm()
-        expected = predict(made.dit, batch, old, noisy, sigma)
-        found = predict_shown(made.dit, batch, showing(SCHEDULE), old, noisy=noisy, sigma=sigma)
-    change = expected - old.base.unflatten(0, sigma.shape)
-    assert (found - expected).norm() < 0.02 * change.norm()  # bfloat16 sums in another order
+        shown = previews(teachers, one, shipped(16), edge=Camera().edge)
+        before = one.clip[:, RECENT - 1 : -1].flatten(0, 1).to(TEACHING)
+        expected = teachers.vae.encode(teachers.vae.decode(before).clamp(-1, 1)).float()
+    assert (shown.base - expected).norm() < 0.05 * expected.norm()
+    assert (shown.shares[:, 0] == 1).all()
+
+
+@pytest.mark.parametrize("name", [SCHEDULE, *FORWARD])
+def test_a_target_is_shown_the_same_alone_as_among_others(name: str) -> None:
+    """In float32: many targets share what is encoded, and each must still have its own past."""
+    made, many = networks(), drawn()
+    add_kernels_for(made, [name])
+    teachers = frozen(made)
+    with torch.no_grad():
+        among, bias = packed_context(made.dit, many, showing(name))
+        carried = previews(teachers, many, showing(name), edge=Camera().edge)
+        for i in range(TARGETS):
+            one = many._replace(**{part: getattr(many, part)[:, i : i + RECENT + 1] for part in ALONG})
+            alone, own_bias = packed_context(made.dit, one, showing(name))
+            rows = torch.arange(len(many.clip)) * TARGETS + i
+            for ours, theirs in zip((*among, bias[None]), (*alone, own_bias[None]), strict=True):
+                torch.testing.assert_close(ours[:, rows], theirs, atol=1e-5, rtol=1e-5)
+            shown = previews(teachers, one, showing(name), edge=Camera().edge)
+            for ours, theirs in zip(carried, shown, strict=True):
+                assert (ours[rows] - theirs).norm() <= 0.01 * theirs.norm()  # the teachers are in bfloat16
 
 
 @pytest.mark.parametrize("name", [*FORWARD, INVERTED])
@@ -63,12 +90,12 @@ def test_training_and_offline_orders_see_the_same(name: str) -> None:
         )
         offline.make([walk], sampling)
     batch = batch_of(made, walk.latents, controls, poses)
-    teachers = Teachers(made.vae.to(TEACHING), made.depth.to(TEACHING))
+    teachers = frozen(made)
     made.dit.float()
     noisy = torch.cat([noises[RECENT + i] for i in range(TARGETS)])[None]
     with torch.no_grad():
-        shown = previews_shown(teachers, batch, showing(name), Camera().edge)
-        trained = predict_shown(made.dit, batch, showing(name), shown, noisy=noisy, sigma=torch.ones(1, TARGETS))
+        shown = previews(teachers, batch, showing(name), edge=Camera().edge)
+        trained = predict(made.dit, batch, showing(name), shown, noisy=noisy, sigma=torch.ones(1, TARGETS))
     played = torch.from_numpy(walk.latents[RECENT:].astype(np.float32))
     change = played - shown.base
     for i in range(TARGETS):

@@ -2,7 +2,6 @@ import numpy as np
 import torch
 
 from model.rooms.vae import VAE
-from model.training.dit import TEACHING, Teachers
 from model.training.loop import Run
 from model.training.polish import (
     Contest,
@@ -15,9 +14,9 @@ from model.training.polish import (
     polishing_loss,
     select,
     start,
-    with_targets,
 )
 from model.training.sequences import RECENT, Drawing, draw
+from model.training.teachers import TEACHING, Teachers, with_targets
 from tests.model.rooms.small import networks
 from tests.model.training.episodes import data
 
@@ -76,17 +75,6 @@ def test_a_critic_comes_to_tell_blurred_pictures_from_sharp_ones() -> None:
         optimizer.step()
     assert float(critic(torch.randn(8, 16, 16, 16)).detach().mean()) > float(critic(blurred[:, 0]).detach().mean())
     assert float(telling.detach()) < 0.5
-
-
-def test_every_round_puts_the_models_own_frames_before_the_targets() -> None:
-    both, teachers = contest()
-    sequences = begun(teachers)
-    with torch.no_grad():
-        made = torch.randn_like(sequences.clean)
-    after = with_targets(teachers, sequences.batch, made)
-    assert torch.equal(after.clip[:, RECENT:], made)
-    assert torch.equal(after.clip[:, :RECENT], sequences.batch.clip[:, :RECENT])
-    assert not torch.equal(after.depths[:, RECENT:], sequences.batch.depths[:, RECENT:])
 
 
 def test_sequences_move_on_along_their_episodes_to_the_end() -> None:
