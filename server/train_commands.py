@@ -20,6 +20,7 @@ def train(
     model: Annotated[str, typer.Option(help="lora: the model to fine-tune.")] = "wan",
     weights: Annotated[list[Path] | None, typer.Option(help="lora: a folder to look in first; repeatable.")] = None,
     prompt: Annotated[str, typer.Option(help="lora: what all episodes show; what was pressed is added.")] = "",
+    phrases: Annotated[Path | None, typer.Option(help="lora: a file of phrases for what was pressed.")] = None,
     rank: Annotated[int, typer.Option(min=1, help="lora: of the adapters.")] = 16,
     rate: Annotated[float, typer.Option(help="lora: of learning.")] = 1e-4,
     size: Annotated[str, typer.Option(help="lora: width and height of frames.")] = "832x480",
@@ -46,6 +47,7 @@ def train(
             "device": device,
             "threads": threads,
         }
+        asked |= {"tell": typer.echo} | ({"phrases": phrases} if phrases else {})
         places = {"weights": weights or [], "size": size}
         _fine_tune(model, asked, places, learning={"rank": rank, "rate": rate}, steps=steps or 2_000)
         return

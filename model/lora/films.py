@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load_file, save_file
 
 from ..clips.fit import fit
@@ -17,7 +18,7 @@ from ..world_model import History
 
 
 class FilmError(ValueError):
-    """An episode that is too short to learn from."""
+    """An episode that is none, or too short to learn from."""
 
 
 class Film(NamedTuple):
@@ -57,6 +58,22 @@ def encode_films(
             save_file(film._asdict(), path.with_suffix(".part"))
             path.with_suffix(".part").rename(path)
         yield path
+
+
+def longest(episodes: Sequence[Path], folder: Path) -> int:
+    """Frames of the longest episode that has no film in `folder` yet, by the heads of the files; 0 if all have.
+
+    Raises FilmError for a file that is no episode.
+    """
+    lengths = [0]
+    for source in episodes:
+        if not (folder / source.name).exists():
+            try:
+                with safe_open(source, "numpy") as file:
+                    lengths.append(file.get_slice("frames").get_shape()[0])
+            except SafetensorError as error:
+                raise FilmError(f"expected an episode of `rewander record` in {source}: {error}") from error
+    return max(lengths)
 
 
 def load_film(path: Path) -> Film:

@@ -1,5 +1,7 @@
 """`rewander train lora`: from recorded episodes and a model's weights to adapters; a killed run loses little."""
 
+import logging
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,27 +11,37 @@ from typing import Any, NamedTuple
 import torch
 
 from ..checkpoints.fill import EXACT
-from ..checkpoints.load import load
+from ..checkpoints.load import FAMILIES as CHECKPOINTS
+from ..checkpoints.load import fill_all, find
 from ..checkpoints.lora import LoraError
 from ..checkpoints.places import Shelf
+from ..framepack.camera import SHIPPED as PHRASES
 from ..framepack.camera import load_camera
 from ..framepack.pictures import LatentFormat, Pictures
 from ..hunyuan.framepack import latent_format as hunyuan_latents
 from ..packing.schedule import Schedule
+from ..placement.anatomy import Work
+from ..placement.measure import retype
+from ..placement.survey import SMALLER
 from ..rooms.weights import SHIPPED, Networks, load_weights
 from ..rooms.world import SCHEDULE
 from ..training.latents import Latents, encode_episodes, load_latents
 from ..training.loop import Run
 from ..wan.framepack import WAN
 from ..wan.framepack import latent_format as wan_latents
-from .films import encode_films
+from .films import encode_films, longest
+from .forecast import Lesson, check, foresee, free_memory
 from .framepack import FilmTraining, Student, film_task
 from .rooms import RoomsTraining, codebook_in, rooms_task, write_variant
-from .students import hunyuan_student, wan_student
+from .students import HUNYUAN, hunyuan_learned, hunyuan_student, wan_learned, wan_student
+from .students import WAN as WAN_LINEARS
 from .task import LoraTask, LoraTraining, train_lora
 
 ROOMS = "rooms"
+FILMS = "films"  # the folder of what is encoded
 WEIGHTS = "dit.safetensors"  # what a folder of weights of `rooms` has
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +52,7 @@ class LoraOrder:
     episodes: Path
     weights: Shelf
     prompt: str = ""  # of all episodes, before what was pressed
+    phrases: Path = PHRASES  # for what was pressed; not of `rooms`
     frame_shape: tuple[int, int] = (480, 832)
     schedule: str = ""  # of the history; the model's own if empty; for `rooms` several, separated by commas
     history_noise: float = 0.0
@@ -47,6 +60,8 @@ class LoraOrder:
     seed: int = 0
     device: str = ""  # CUDA where there is one if empty
     threads: int = 1
+    memory: int = 0  # bytes that may be taken; what is free if 0
+    tell: Callable[[str], object] = logger.info  # what it will take, before weights are read
 
     def files(self) -> list[Path]:
         files = sorted(self.episodes.glob("*.safetensors"))
@@ -58,8 +73,8 @@ class LoraOrder:
 def stage_lora(model: str, order: LoraOrder, training: LoraTraining, *, steps: int) -> Path:
     """Train to `steps` and return the folder that `fuse_lora` reads.
 
-    Raises LoraError for a model without a task, MissingWeightsError or WrongWeightsError, ScheduleError, and
-    ValueError for files that are no episodes.
+    Raises LoraError for a model without a task, MissingWeightsError or WrongWeightsError, DoesNotFitError before
+    weights are read, ScheduleError, CameraError or OSError for phrases, and ValueError for files that are no episodes.
     """
     if model not in TASKS:
         raise LoraError(f"expected a model that LoRA fine-tunes, one of {', '.join(TASKS)}, got {model!r}")
@@ -67,25 +82,46 @@ def stage_lora(model: str, order: LoraOrder, training: LoraTraining, *, steps: i
         raise LoraError(f"expected a schedule without +D, which only {ROOMS} learns, for {model}, got {order.schedule}")
     torch.set_num_threads(order.threads)
     run = Run(order.folder / "lora", steps)
-    train_lora(TASKS[model](model, order), run, training, seed=order.seed)
+    train_lora(TASKS[model](model, order, training), run, training, seed=order.seed)
     return run.folder
 
 
-def _framepack_task(model: str, order: LoraOrder) -> LoraTask:
+def _framepack_task(model: str, order: LoraOrder, training: LoraTraining) -> LoraTask:
     family, schedule = FAMILIES[model], Schedule.parse(order.schedule or WAN.schedules["vanilla"])
-    episodes, device = order.files(), torch.device(order.device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    parts = load(order.weights, model, device=device, precision=None if device.type == "cuda" else EXACT)
+    episodes, camera = order.files(), load_camera(order.phrases)
+    device = torch.device(order.device or _fastest())
+    parts = _load(model, order, schedule, rank=training.rank, device=device)
     pictures = Pictures(parts.vae, family.latent_format(parts.vae), device=device)
-    films = list(encode_films(pictures, episodes, order.folder / "films", shape=order.frame_shape))
-    training = FilmTraining(schedule, prompt=order.prompt, history_noise=order.history_noise)
-    return film_task(family.student(parts, schedule), films, training, camera=load_camera(), seed=order.seed)
+    films = list(encode_films(pictures, episodes, order.folder / FILMS, shape=order.frame_shape))
+    drawn = FilmTraining(schedule, prompt=order.prompt, history_noise=order.history_noise)
+    return film_task(family.student(parts, schedule), films, drawn, camera=camera, seed=order.seed)
 
 
-def _rooms_task(_model: str, order: LoraOrder) -> LoraTask:
+def _load(model: str, order: LoraOrder, schedule: Schedule, *, rank: int, device: torch.device) -> Any:
+    """All parts on the device, if they have room there beside what learning takes."""
+    checkpoint, found = CHECKPOINTS[model], find(order.weights, model)
+    precision = checkpoint.precision if device.type == "cuda" else EXACT
+    modules = checkpoint.outline(found)
+    for name, module in modules.items():
+        retype(module, precision.of(name), precise=checkpoint.precise if name == "transformer" else "")
+    others = FAMILIES[model].learned(modules["transformer"], schedule)
+    lesson = Lesson(FAMILIES[model].linears, rank, others, frames=longest(order.files(), order.folder / FILMS))
+    shapes = [shape for shape in SMALLER if math.prod(shape) < math.prod(order.frame_shape)]
+    forecasts = (
+        (f"--size {w}x{h}", foresee(modules, lesson, Work((h, w), str(schedule)), precision=precision, device=device))
+        for h, w in (order.frame_shape, *shapes)
+    )
+    order.tell(f"training {model}")
+    check(forecasts, memory=order.memory or free_memory(device), tell=order.tell)
+    fill_all(checkpoint, modules, found, at=dict.fromkeys(modules, device), precision=precision)
+    return checkpoint.assemble(modules, found, device=device)
+
+
+def _rooms_task(_model: str, order: LoraOrder, _learning: LoraTraining) -> LoraTask:
     """`order.weights` may name a folder of weights, `order.episodes` one of episodes or of what training encoded."""
     training = RoomsTraining(tuple((order.schedule or SCHEDULE).split(",")), noise=order.history_noise)
     networks, _ = load_weights(next((path for path in order.weights.roots if (path / WEIGHTS).exists()), SHIPPED))
-    device, run = order.device or ("cuda" if torch.cuda.is_available() else "cpu"), order.folder / "lora"
+    device, run = order.device or _fastest(), order.folder / "lora"
     data = _rooms_latents(order, networks)
     is_discrete = any(Schedule.parse(schedule).is_discrete for schedule in training.schedules)
     codebook = codebook_in(run, data, size=order.entries, seed=order.seed) if is_discrete else None
@@ -104,17 +140,24 @@ def _rooms_latents(order: LoraOrder, networks: Networks) -> Latents:
     return load_latents(order.folder / "latents")
 
 
+def _fastest() -> str:
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
 class _Family(NamedTuple):
     """What differs between the networks of FramePack's kind."""
 
     student: Callable[[Any, Schedule], Student]
     latent_format: Callable[[Any], LatentFormat]
+    linears: str
+    learned: Callable[[Any, Schedule], int]  # numbers of a transformer's outline that learn in full
 
 
-_WAN, _HUNYUAN = _Family(wan_student, wan_latents), _Family(hunyuan_student, hunyuan_latents)
+_WAN = _Family(wan_student, wan_latents, WAN_LINEARS, wan_learned)
+_HUNYUAN = _Family(hunyuan_student, hunyuan_latents, HUNYUAN, hunyuan_learned)
 FAMILIES: Mapping[str, _Family] = MappingProxyType({"wan": _WAN, "wan-14b": _WAN, "framepack-f1": _HUNYUAN})
 
 # What a model adds here to be fine-tuned: a LoraTask made of what was asked for.
-TASKS: Mapping[str, Callable[[str, LoraOrder], LoraTask]] = MappingProxyType(
+TASKS: Mapping[str, Callable[[str, LoraOrder, LoraTraining], LoraTask]] = MappingProxyType(
     dict.fromkeys(FAMILIES, _framepack_task) | {ROOMS: _rooms_task}
 )

@@ -1,11 +1,14 @@
 """What of each network learns, and what does not."""
 
+from typing import Any
+
 from ..hunyuan.framepack import HunyuanNetwork
 from ..hunyuan.framepack import Parts as HunyuanParts
 from ..packing.schedule import Kernel, Schedule
 from ..wan.framepack import Parts as WanParts
 from ..wan.framepack import network_of
 from ..wan.guided import Guidance
+from ..wan.network import packer_of
 from .framepack import Student
 
 WAN = r"blocks\.\d+\.(attn[12]\.(to_[qkv]|to_out\.0)|ffn\.net\.(0\.proj|2))|proj_out"
@@ -32,6 +35,16 @@ def hunyuan_student(parts: HunyuanParts, schedule: Schedule) -> Student:
     network = HunyuanNetwork(parts, kernels=_kernels(schedule), recomputes=True)
     network.packer.requires_grad_(False)
     return Student(network, network.denoiser, HUNYUAN, {})
+
+
+def wan_learned(transformer: Any, schedule: Schedule) -> int:
+    """Numbers that learn in full."""
+    packer = packer_of(transformer, kernels=_kernels(schedule))
+    return sum(weight.numel() for weight in packer.parameters())
+
+
+def hunyuan_learned(_transformer: Any, _schedule: Schedule) -> int:
+    return 0
 
 
 def _kernels(schedule: Schedule) -> set[Kernel]:

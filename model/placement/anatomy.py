@@ -3,7 +3,7 @@
 B sessions in a batch, C x h x w one latent, S latents of a section, m context tokens, N all image tokens.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -88,7 +88,7 @@ def dissect(modules: Mapping[str, nn.Module], work: Work, *, precision: Precisio
         parts["transformer"] = replace(parts["transformer"], rest_bytes=parts["transformer"].rest_bytes + kept)
     return Anatomy(
         parts=parts,
-        step=_step_cost(transformer, work, schedule, precision.transformer),
+        step=_step_cost(transformer, work, precision.transformer),
         decode=_with_tiles(vae, decode, tiled=False),
         tiled=_with_tiles(vae, decode, tiled=True),
         work=work,
@@ -121,25 +121,34 @@ def part_of(name: str, module: nn.Module) -> Part:
     )
 
 
-def _blocks(module: nn.Module) -> Iterator[nn.Module]:
-    """The members of its lists, but not of lists within them."""
-    for child in module.children():
-        yield from child if isinstance(child, nn.ModuleList) else _blocks(child)
-
-
 def _bytes(weight: Tensor) -> int:
     return weight.numel() * weight.element_size()
 
 
-def _step_cost(transformer: Any, work: Work, schedule: Schedule, dtype: torch.dtype) -> Cost:
+def _step_cost(transformer: Any, work: Work, dtype: torch.dtype) -> Cost:
+    schedule, denoiser = Schedule.parse(work.schedule), denoiser_of(transformer)
     context, target = schedule.context_tokens(work.grid), schedule.target_tokens(work.grid)
-    sizes = _Sizes(work.batch, schedule.target, work.grid, context, target)
-    run = _RUNS[type(transformer).__name__]
-    one = measure(lambda: run(transformer, sizes, dtype), weights=transformer.parameters())
+    one = measure(lambda: run_once(denoiser, work, dtype=dtype), weights=transformer.parameters())
     # of each session and pass: at most all hidden tokens to compare with, and the target's change
     width = transformer.config.num_attention_heads * transformer.config.attention_head_dim
     kept = work.batch * work.passes * (context + 2 * target) * width * dtype.itemsize if work.cache else 0
     return Cost(one.flops * work.passes, one.peak_bytes + kept)
+
+
+def denoiser_of(transformer: Any) -> nn.Module:
+    """Our forward pass over a network of diffusers'."""
+    denoiser: nn.Module = _DENOISERS[type(transformer).__name__](transformer)
+    return denoiser
+
+
+def run_once(denoiser: Any, work: Work, *, dtype: torch.dtype) -> Tensor:
+    """What `denoiser` makes of inputs in shapes only: its longest prompts, and a history with a frame in every slot."""
+    schedule = Schedule.parse(work.schedule)
+    context, target = schedule.context_tokens(work.grid), schedule.target_tokens(work.grid)
+    sizes = _Sizes(work.batch, schedule.target, work.grid, context, target)
+    run = _run_framepack if isinstance(denoiser, HunyuanDenoiser) else _run_wan
+    out: Tensor = run(denoiser, sizes, dtype)
+    return out
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,8 +160,8 @@ class _Sizes:
     target: int
 
 
-def _run_framepack(transformer: Any, sizes: _Sizes, dtype: torch.dtype) -> object:
-    config, b = transformer.config, sizes.batch
+def _run_framepack(denoiser: Any, sizes: _Sizes, dtype: torch.dtype) -> Any:
+    config, b = denoiser.config, sizes.batch
     head, words = config.attention_head_dim, WORDS["framepack"]
     tokens = _empty(b, sizes.context, config.num_attention_heads * head, dtype=dtype)
     rotation = Rotation(*(_empty(sizes.context + sizes.target, head, dtype=torch.float32) for _ in range(2)))
@@ -164,24 +173,23 @@ def _run_framepack(transformer: Any, sizes: _Sizes, dtype: torch.dtype) -> objec
         guidance=_empty(b, dtype=dtype),
     )
     noisy, timestep = _noisy(config, sizes), _empty(b, dtype=torch.float32)
-    context = HunyuanContext(tokens, rotation, None)
-    return HunyuanDenoiser(transformer)(noisy, timestep=timestep, context=context, given=given)
+    return denoiser(noisy, timestep=timestep, context=HunyuanContext(tokens, rotation, None), given=given)
 
 
-def _run_wan(denoiser: Callable[[Any], nn.Module], transformer: Any, sizes: _Sizes, dtype: torch.dtype) -> object:
-    config, b = transformer.config, sizes.batch
+def _run_wan(denoiser: Any, sizes: _Sizes, dtype: torch.dtype) -> Any:
+    config, b = denoiser.config, sizes.batch
     head = config.attention_head_dim
     tokens = _empty(b, sizes.context, config.num_attention_heads * head, dtype=dtype)
     rotation = Rotation(*(_empty(b, sizes.context + sizes.target, head, dtype=torch.float32) for _ in range(2)))
     text = _empty(b, WORDS["wan"], config.text_dim, dtype=dtype)
     noisy, timestep = _noisy(config, sizes), _empty(b, dtype=torch.float32)
-    return denoiser(transformer)(noisy, timestep=timestep, context=Context(tokens, rotation), text=text)
+    return denoiser(noisy, timestep=timestep, context=Context(tokens, rotation), text=text)
 
 
-_RUNS: Mapping[str, Callable[[Any, _Sizes, torch.dtype], object]] = {
-    "HunyuanVideoFramepackTransformer3DModel": _run_framepack,
-    "WanTransformer3DModel": partial(_run_wan, WanDenoiser),
-    "HeliosTransformer3DModel": partial(_run_wan, HeliosDenoiser),
+_DENOISERS: Mapping[str, Callable[[Any], nn.Module]] = {
+    "HunyuanVideoFramepackTransformer3DModel": HunyuanDenoiser,
+    "WanTransformer3DModel": WanDenoiser,
+    "HeliosTransformer3DModel": HeliosDenoiser,
 }
 
 

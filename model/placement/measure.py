@@ -26,7 +26,10 @@ class Cost:
 
 
 def measure(run: Callable[[], object], *, weights: Iterable[Tensor]) -> Cost:
-    """The cost of `run`, which uses `weights` and makes its own inputs, all on the meta device."""
+    """The cost of `run`, which uses `weights` and makes its own inputs, all on the meta device.
+
+    It may turn gradients on and go back; blocks that are computed twice are none it can follow.
+    """
     attention, others = _Attention(), _Operations(weights)
     with torch.no_grad(), attention, others:
         run()
@@ -57,7 +60,21 @@ class _Attention(TorchFunctionMode):
             return func(*args, **given)
         query, key, value = (*args, *(given[name] for name in ("query", "key", "value")[len(args) :]))[:3]
         self.flops += 2 * math.prod(query.shape[:-1]) * key.shape[-2] * (query.shape[-1] + value.shape[-1])
-        return query.new_empty(*query.shape[:-1], value.shape[-1])
+        return _Fused.apply(query, key, value)  # type: ignore[no-untyped-call]
+
+
+class _Fused(torch.autograd.Function):
+    """Attention in shapes: it keeps what goes in and what comes out, from which its gradient begins anew."""
+
+    @staticmethod
+    def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        out = query.new_empty(*query.shape[:-1], value.shape[-1])
+        ctx.save_for_backward(query, key, value, out)
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, _gradient: Tensor) -> tuple[Tensor, ...]:
+        return tuple(map(torch.empty_like, ctx.saved_tensors[:3]))
 
 
 class _Operations(TorchDispatchMode):

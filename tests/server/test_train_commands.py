@@ -34,6 +34,7 @@ def train(folder: Path, *more: str) -> tuple[int, str]:
 def test_wan_is_fine_tuned(folder: Path) -> None:
     code, output = train(folder, "--model", "wan", "--prompt", "a garden")
     assert code == 0, output
+    assert "training wan\npeak " in output
     assert f"The adapters are in {folder}/out/lora" in output
     weights = load_file(folder / "out" / "lora" / "lora.safetensors")
     film = load_file(folder / "out" / "films" / "0.safetensors")
@@ -44,6 +45,8 @@ def test_wan_is_fine_tuned(folder: Path) -> None:
 def test_what_is_wrong_is_said(folder: Path) -> None:
     code, output = train(folder, "--model", "clouds")
     assert code == 2 and "one of wan, wan-14b, framepack-f1, rooms, got 'clouds'" in output
+    code, output = train(folder, "--phrases", f"{folder}/none.json")
+    assert code == 2 and "none.json" in output
     code, output = train(folder, "--size", "large")
     assert code == 2 and "large" in output
     code, output = train(folder, "--rate", "-1")

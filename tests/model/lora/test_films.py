@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from model.lora.films import Film, FilmError, encode_films, load_film, moment
+from model.lora.films import Film, FilmError, encode_films, load_film, longest, moment
 from model.training.record import FORMAT
 from tests.model.wan import tiny
 
@@ -48,6 +48,19 @@ def test_what_is_no_episode_is_refused(tmp_path):
     with pytest.raises(ValueError, match="expected format"):
         list(encode_films(pictures, [tmp_path / "other.safetensors"], tmp_path / "films", shape=(32, 32)))
     assert not list((tmp_path / "films").iterdir())
+
+
+def test_the_longest_that_is_to_be_encoded_is_known_beforehand(tmp_path, episodes):
+    save_file({"frames": np.zeros((30, 2, 2, 3), np.uint8)}, tmp_path / "long.safetensors")
+    films, longer = tmp_path / "films", [*episodes, tmp_path / "long.safetensors"]
+    assert (longest(episodes, films), longest(longer, films)) == (11, 30)
+    films.mkdir()
+    (films / "long.safetensors").touch()
+    assert longest(longer, films) == 11
+    assert longest(longer[2:], films) == 0
+    (tmp_path / "none.safetensors").write_bytes(b"holiday")
+    with pytest.raises(FilmError, match="expected an episode .* in .*none.safetensors"):
+        longest([tmp_path / "none.safetensors"], films)
 
 
 def numbered(length=10):

@@ -1,5 +1,8 @@
 """The whole way: a checkpoint in its official layout and recorded episodes in, adapters out."""
 
+import json
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -8,11 +11,14 @@ from safetensors.numpy import save_file
 from model.checkpoints.fill import EXACT
 from model.checkpoints.load import load
 from model.checkpoints.lora import LoraError
-from model.checkpoints.places import MissingWeightsError, Shelf
+from model.checkpoints.places import MissingWeightsError, Shelf, WrongWeightsError
+from model.framepack.camera import CameraError
 from model.framepack.options import Options
 from model.lora.files import fuse_lora
+from model.lora.films import FilmError
 from model.lora.stage import LoraOrder, stage_lora
 from model.lora.task import LoraTraining
+from model.placement.plan import DoesNotFitError
 from model.training.record import FORMAT
 from model.wan.framepack import wan
 from server.world import Opening, World, num_frames, sample
@@ -71,3 +77,29 @@ def test_what_is_missing_is_said(order, tmp_path):
     empty = LoraOrder(order.folder, tmp_path / "nothing", order.weights)
     with pytest.raises(LoraError, match="`rewander record` makes them"):
         stage_lora("wan", empty, LoraTraining(), steps=1)
+
+
+def test_what_cannot_fit_is_refused_before_weights_are_read(order):
+    for file in order.weights.roots[0].rglob("*.safetensors"):
+        file.write_bytes(b"nobody reads this")
+    told = []
+    with pytest.raises(DoesNotFitError, match="of free memory to train, got 0.0 GB"):
+        stage_lora("wan", replace(order, memory=1, tell=told.append), LoraTraining(), steps=1)
+    assert told[0] == "training wan" and told[1].startswith("peak ") and "transformer" in told[1]
+    with pytest.raises(WrongWeightsError):
+        stage_lora("wan", order, LoraTraining(), steps=1)
+
+
+def test_smaller_frames_are_offered(order):
+    with pytest.raises(DoesNotFitError, match="; --size 736x416 would take"):
+        stage_lora("wan", replace(order, frame_shape=(4096, 4096), memory=400_000_000), LoraTraining(), steps=1)
+
+
+def test_phrases_are_the_operators(order, tmp_path):
+    (tmp_path / "phrases.json").write_text("{}")
+    with pytest.raises(CameraError, match="phrases.json"):
+        stage_lora("wan", replace(order, phrases=tmp_path / "phrases.json"), LoraTraining(), steps=1)
+    axes = [{"name": name, "forward": "", "backward": ""} for name in ("a", "b")]  # fewer than the episodes have
+    (tmp_path / "phrases.json").write_text(json.dumps(axes))
+    with pytest.raises(FilmError, match="the camera's 2 axes"):
+        stage_lora("wan", replace(order, phrases=tmp_path / "phrases.json"), LoraTraining(), steps=1)
