@@ -11,7 +11,10 @@ from .extras import extra
 
 app = typer.Typer(add_completion=False)
 Frozen = Annotated[Path, typer.Option(help="Where the frozen sets are rendered, once.")]
-SETS_HELP = "Of revisit: spin-360, ...; of retrieval: walk, walk-doom-my-way-home, walk-doom-deathmatch; repeatable."
+SETS_HELP = (
+    "Of revisit: spin-360, aba-doom-my-way-home, ...; of forward: forward, forward-doom-my-way-home; "
+    "of retrieval: walk, walk-doom-my-way-home, walk-doom-deathmatch; repeatable."
+)
 Weights = Annotated[Path | None, typer.Option(help="A folder of weights; the shipped ones by default.")]
 
 
@@ -37,6 +40,7 @@ def evaluate(
     if context.invoked_subcommand is not None:
         return
     with extra("train"):
+        from model.evaluation.sets import SETS, can_render
         from model.evaluation.suite import Extent
         from model.rooms.world import create
         from model.rooms.world import load as load_weights
@@ -48,6 +52,10 @@ def evaluate(
     options = replace(options, long_runs=long_runs, long_frames=long_frames, protocols=tuple(protocol or PROTOCOLS))
     if method:
         options = replace(options, methods=tuple(method))
+    if unknown := set(sets or ()) - SETS.keys():
+        raise typer.BadParameter(f"expected sets of {', '.join(SETS)}, got {', '.join(sorted(unknown))}")
+    if away := [name for name in sets or () if not can_render(SETS[name])]:
+        raise typer.BadParameter(f"expected Doom (pip install vizdoom) for {', '.join(away)}, got none")
     if sets:
         options = replace(options, extent=replace(options.extent, sets=tuple(sets)))
     model = load_weights(weights) if weights else create()

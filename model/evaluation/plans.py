@@ -1,7 +1,8 @@
 """How the camera of each frozen set moves: a plan places the agent in a floor plan and gives its controls."""
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -9,6 +10,7 @@ import numpy as np
 from ..rooms.camera import Camera
 from .programs import (
     NoPathError,
+    control_towards,
     controls_along,
     follow,
     is_free,
@@ -24,6 +26,7 @@ from .programs import (
 )
 
 if TYPE_CHECKING:
+    from ..training.explore import Walkable
     from ..training.rooms_env import RoomsEnv
 
 # (world just reset, randomness, number of the video) -> controls, with the agent where the first frame is
@@ -42,6 +45,26 @@ _NUM_TRIES = 40
 def there_and_back(env: "RoomsEnv", rng: np.random.Generator, *, out: int) -> Iterable[np.ndarray]:
     """`out` frames of a walk, then the same path backwards, facing as before: ends where it began."""
     return _go(env, mirrored(tour(env, rng, num=out + 1)))
+
+
+def exploring(env: "Walkable", rng: np.random.Generator) -> Iterable[np.ndarray]:
+    """What training walks, without end."""
+    from ..training.explore import explore  # needs what environments need
+
+    return explore(env, rng)
+
+
+def retraced(env: "Walkable", rng: np.random.Generator, *, out: int) -> Iterator[np.ndarray]:
+    """`out` frames of exploring, then the same path backwards, facing as before: ends where it began.
+
+    For worlds that are known by walking only: on the way back each step leads from where the last one did.
+    """
+    poses = [env.pose]
+    for control in islice(exploring(env, rng), out):
+        yield control
+        poses.append(env.pose)
+    for pose in poses[-2::-1]:
+        yield control_towards(Camera(), env.pose, pose)
 
 
 def out_and_home(env: "RoomsEnv", rng: np.random.Generator, *, out: int, home: int) -> Iterable[np.ndarray]:

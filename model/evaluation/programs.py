@@ -33,13 +33,15 @@ def controls_along(camera: Camera, poses: np.ndarray) -> np.ndarray:
 
     Raises ValueError if a step is longer or a turn wider than full speed.
     """
-    turn = -np.diff(poses[:, 2]) / camera.turn
-    dx, dy = np.diff(poses[:, :2], axis=0).T / camera.step
-    cos, sin = np.cos(poses[1:, 2]), np.sin(poses[1:, 2])
-    controls = np.stack([dx * cos + dy * sin, dx * sin - dy * cos, turn], 1)
+    controls = _wanted(camera, poses)
     if np.abs(controls).max(initial=0) > 1 + 1e-6:
         raise ValueError(f"expected a path within full speed, got controls up to {np.abs(controls).max():.2f}")
     return controls.clip(-1, 1).astype(np.float32)
+
+
+def control_towards(camera: Camera, here: np.ndarray, there: np.ndarray) -> np.ndarray:
+    """The control (3,) float32 that leads from pose `here` (3,) to `there` (3,), or that way at full speed."""
+    return np.asarray(_wanted(camera, np.stack([here, there]))[0].clip(-1, 1), np.float32)
 
 
 def poses_after(camera: Camera, start: np.ndarray, controls: np.ndarray) -> np.ndarray:
@@ -192,6 +194,14 @@ def _cell_at(env: "RoomsEnv", point: np.ndarray) -> Cell:
         return float(dx + dy)
 
     return min(env.cells, key=lambda cell: outside(env.cells[cell]))
+
+
+def _wanted(camera: Camera, poses: np.ndarray) -> np.ndarray:
+    """What leads along `poses` (T, 3), full speed or not: (T - 1, 3)."""
+    turn = -np.diff(poses[:, 2]) / camera.turn
+    dx, dy = np.diff(poses[:, :2], axis=0).T / camera.step
+    cos, sin = np.cos(poses[1:, 2]), np.sin(poses[1:, 2])
+    return np.stack([dx * cos + dy * sin, dx * sin - dy * cos, turn], 1)
 
 
 def _wrap(angle: float) -> float:

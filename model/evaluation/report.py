@@ -174,7 +174,11 @@ def _rows(flat: Flat, protocol: str, parts: Sequence[str], title: str) -> str:
 
 def _rest(flat: Flat) -> str:
     groups = ("step", "forward", "drift", "autopilot", "control", "cost", "gain", "sets")
-    keys = [key for key in flat if key.split(".")[0] in groups and not key.endswith((".low", ".high", ".videos"))]
+    keys = [
+        key
+        for key in flat
+        if key.split(".")[0].split("-")[0] in groups and not key.endswith((".low", ".high", ".videos"))
+    ]
     return "## Everything else\n\n" + table(["key", "value"], [[key, shown(flat, key)] for key in keys]) if keys else ""
 
 

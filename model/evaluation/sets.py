@@ -1,6 +1,6 @@
 """The frozen sets: videos of floor plans that no training saw, rendered once and known by their hashes.
 
-Two sets are of Doom, to see whether anything is tuned to `rooms`. A level has one plan: only the walks are held out.
+Some sets are of Doom, to see whether anything is tuned to `rooms`. A level has one plan: only the walks are held out.
 
 A video is one safetensors file, `<set>/<number>.safetensors`:
 
@@ -34,9 +34,11 @@ from ..rooms.camera import Camera
 from .plans import (
     APPROACH,
     Plan,
+    exploring,
     into_wall,
     moving,
     out_and_home,
+    retraced,
     spin,
     there_and_back,
     there_and_mirrored,
@@ -48,7 +50,6 @@ from .sight import Views, reach_of
 
 if TYPE_CHECKING:
     from ..training.doom_env import DoomEnv
-    from ..training.explore import Walkable
     from ..training.rooms_env import RoomsEnv
 
 FORMAT = "rewander-evaluation-1"
@@ -194,13 +195,7 @@ def _play(env: "RoomsEnv | DoomEnv", controls: Iterable[np.ndarray], seed: int, 
     return Video(seed, np.stack(frames), np.stack(done), np.stack(poses), reach, farthest)
 
 
-def _explore(env: "Walkable", rng: np.random.Generator, _number: int) -> Iterable[np.ndarray]:
-    from ..training.explore import explore
-
-    return explore(env, rng)
-
-
-def _unnumbered(plan: partial[Iterable[np.ndarray]]) -> Plan:
+def _unnumbered(plan: Callable[..., Iterable[np.ndarray]]) -> Plan:
     return lambda env, rng, _number: plan(env, rng)
 
 
@@ -210,7 +205,7 @@ def _there_and_back(out: int) -> tuple[Plan, int, int]:
 
 def _frozen_sets() -> Iterator[FrozenSet]:
     """Every set with its own row of seeds."""
-    right = math.pi / 2
+    right, explore = math.pi / 2, _unnumbered(exploring)
     rows: list[tuple[str, tuple[Plan, int, int], int | None]] = [
         ("aba-short", _there_and_back(40), 0),
         ("aba-mid", _there_and_back(80), 0),
@@ -219,22 +214,30 @@ def _frozen_sets() -> Iterator[FrozenSet]:
         ("spin-360", (_unnumbered(partial(spin, angle=4 * right, frames=72, back=False)), APPROACH, APPROACH + 72), 24),
         ("loop-aba", (_unnumbered(partial(out_and_home, out=96, home=168)), 97, 265), 0),
         ("loop-abca", (_unnumbered(partial(triangle, out=160, home=160)), 161, 321), 0),
-        ("worldmem", (_explore, 600, 700), None),
-        ("forward", (_explore, 128, 192), None),
-        ("drift", (_explore, 64, 64 + 448), None),
+        ("worldmem", (explore, 600, 700), None),
+        ("forward", (explore, 128, 192), None),
+        ("drift", (explore, 64, 64 + 448), None),
         ("mirror", (partial(there_and_mirrored, frames=24), APPROACH, APPROACH + 48), 24),
         ("turning", (partial(turning, frames=24), APPROACH, APPROACH + 24), None),
         ("moving", (partial(moving, frames=16), APPROACH, APPROACH + 16), None),
         ("into-wall", (_unnumbered(partial(into_wall, frames=40)), APPROACH, APPROACH + 40), None),
-        ("walk", (_explore, 600, 1800), None),
+        ("walk", (explore, 600, 1800), None),
     ]
     for i, (name, (plan, first, length), home) in enumerate(rows, 1):
         yield FrozenSet(name, plan, first, length, FIRST_SEED + i * _SEEDS_PER_SET, home)
     for i, level in enumerate(("my-way-home", "deathmatch"), len(rows) + 1):
         seed = FIRST_SEED + i * _SEEDS_PER_SET
-        yield FrozenSet(f"walk-doom-{level}", _explore, 600, 1800, seed, level=level, farthest=FARTHEST_DOOM)
+        yield FrozenSet(f"walk-doom-{level}", explore, 600, 1800, seed, level=level, farthest=FARTHEST_DOOM)
     plan, first, length = _there_and_back(152)
     yield FrozenSet("retrace", plan, first, length, FIRST_SEED + (len(rows) + 3) * _SEEDS_PER_SET, 0)
+    there_and_home = _unnumbered(partial(retraced, out=80))
+    doom: list[tuple[str, Plan, int, int, int | None]] = [
+        ("forward-doom-my-way-home", explore, 128, 192, None),
+        ("aba-doom-my-way-home", there_and_home, 81, 161, 0),
+    ]
+    for i, (name, plan, first, length, home) in enumerate(doom):
+        seed = FIRST_SEED + (len(rows) + 4 + 2 * i) * _SEEDS_PER_SET  # the row between is that of long play
+        yield FrozenSet(name, plan, first, length, seed, home, level="my-way-home", farthest=FARTHEST_DOOM)
 
 
 SETS = {frozen.name: frozen for frozen in _frozen_sets()}

@@ -28,6 +28,7 @@ WALKS = {  # and what their figures are called
     "walk-doom-my-way-home": "retrieval-doom-home",
     "walk-doom-deathmatch": "retrieval-doom-deathmatch",
 }
+FORWARDS = {"forward": "", "forward-doom-my-way-home": "-doom-home"}  # and what follows `step` and `forward` in keys
 AT = (1, 2, 4, 8, 16, 32, 64)  # frames after the context
 _CONTROLS = {"turning": ("turn", turn_figures), "moving": ("move", move_figures), "into-wall": ("wall", wall_figures)}
 _SHOWN = {"ours": "recall on", "off": "recall off"}  # on picture strips
@@ -40,7 +41,7 @@ class Extent:
     """How much is run."""
 
     videos: int = 8  # of each set
-    runs: int = 50  # of the set `forward`
+    runs: int = 50  # of the sets `forward`
     seeds: int = 3
     columns: tuple[Poses, ...] = ("reckoned", "true")
     true_methods: tuple[str, ...] = ("off", "recent", "oracle", "ours")  # that have the column `true`
@@ -86,7 +87,8 @@ class Suite:
 
 def run_revisits(suite: Suite) -> None:
     """R-GT and R-CLOSE for every set, column and method, and the copy baseline."""
-    for name in suite.extent.sets:
+    others = {*WALKS, *FORWARDS}
+    for name in [name for name in suite.extent.sets if name not in others] or REVISITS:
         for number, cases in enumerate(suite.cases(name)):
             strips = [{"ground truth": case.reference} for case in cases[:_NUM_STRIPS]]
             for run in _runs(suite):
@@ -115,33 +117,39 @@ def run_loops(suite: Suite) -> None:
 
 
 def run_forward(suite: Suite, method: Method) -> None:
-    """One-step prediction and 64 frames forward on the set `forward`."""
+    """One-step prediction and 64 frames forward: on the sets of it that were asked for, or else on `forward`."""
+    for name in [name for name in suite.extent.sets if name in FORWARDS] or ["forward"]:
+        _forward(suite, method, name)
+
+
+def _forward(suite: Suite, method: Method, name: str) -> None:
     figures, strips = suite.figures, []
+    step_key, key = f"step{FORWARDS[name]}", f"forward{FORWARDS[name]}"
     ends, real = {}, []  # looks of the runs' ends, and of all recorded frames
-    for cases in suite.cases("forward", suite.extent.runs):
-        suite.tell("forward, one step")
+    for cases in suite.cases(name, suite.extent.runs):
+        suite.tell(f"{name}, one step")
         for case, step in zip(cases, one_step(suite.model, cases, method, poses="reckoned"), strict=True):
             moving = step.is_moving
-            figures.add_all("step", {"psnr": step.psnr.mean(), "copy": step.copy.mean()}, video=_id(case))
-            figures.add("step.moving.share", moving.mean(), video=_id(case))
+            figures.add_all(step_key, {"psnr": step.psnr.mean(), "copy": step.copy.mean()}, video=_id(case))
+            figures.add(f"{step_key}.moving.share", moving.mean(), video=_id(case))
             if moving.any():
                 gain = (step.psnr - step.copy)[moving].mean()
                 row = {"psnr": step.psnr[moving].mean(), "copy": step.copy[moving].mean(), "gain": gain}
-                figures.add_all("step.moving", row, video=_id(case))
-        suite.tell("forward, 64 frames")
+                figures.add_all(f"{step_key}.moving", row, video=_id(case))
+        suite.tell(f"{name}, 64 frames")
         frames = replay(suite.model, cases, method, poses="reckoned").frames
         for case, shown in zip(cases, frames, strict=True):
             scores = psnr(shown, case.reference)
             suite.curves.forward.append(scores)
-            figures.add_all("forward.psnr", {f"at{t}": scores[t - 1] for t in AT}, video=_id(case))
+            figures.add_all(f"{key}.psnr", {f"at{t}": scores[t - 1] for t in AT}, video=_id(case))
             ends[_id(case)] = looks_at_times(shown)[-1]
             real.append(looks_at_times(case.reference))
-            figures.add("forward.sharpness", ends[_id(case)][0] - real[-1][-1, 0], video=_id(case))
+            figures.add(f"{key}.sharpness", ends[_id(case)][0] - real[-1][-1, 0], video=_id(case))
             strips.append({"ground truth": case.reference, "generated": shown})
     recorded = np.concatenate(real)
     for video, end in ends.items():
-        figures.add("forward.unsteady", not is_steady(end, recorded), video=video)
-    _save_strips(suite, "forward", strips, times=[t - 1 for t in (1, 2, 4, 8, 16, 24, 32, 48, 64)])
+        figures.add(f"{key}.unsteady", not is_steady(end, recorded), video=video)
+    _save_strips(suite, name, strips, times=[t - 1 for t in (1, 2, 4, 8, 16, 24, 32, 48, 64)])
 
 
 def run_drift(suite: Suite, method: Method) -> None:

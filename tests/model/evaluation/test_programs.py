@@ -12,6 +12,7 @@ from model.evaluation.programs import (
     RATE,
     SPEED,
     autopilot,
+    control_towards,
     controls_along,
     follow,
     mirrored,
@@ -37,6 +38,17 @@ def test_controls_follow_from_the_poses_that_they_lead_to(controls, start):
 def test_a_path_faster_than_full_speed_is_refused():
     with pytest.raises(ValueError, match="full speed"):
         controls_along(CAMERA, np.array([[0, 0, 0], [2 * CAMERA.step, 0, 0]]))
+
+
+@given(CONTROLS, UNITS, UNITS)
+def test_from_wherever_one_is_one_steers_towards_a_pose(controls, ahead, turn):
+    """Where full speed is enough one is there after one frame, and else after some."""
+    path = poses_after(CAMERA, np.zeros(3), np.array(controls))
+    assert control_towards(CAMERA, path[-2], path[-1]) == pytest.approx(np.array(controls[-1]), abs=1e-5)
+    here, there = np.zeros(3), np.array([9 * ahead, 0, 9 * turn])
+    for _ in range(120):
+        here = poses_after(CAMERA, here, control_towards(CAMERA, here, there)[None])[-1]
+    assert here == pytest.approx(there, abs=1e-4)
 
 
 @given(POINTS)

@@ -12,7 +12,8 @@ from model.evaluation.sight import split_views
 from model.rooms.camera import Camera
 
 SIZE = 32
-DOOM = {"walk-doom-my-way-home", "walk-doom-deathmatch"}
+WALKS = {"walk-doom-my-way-home", "walk-doom-deathmatch"}
+DOOM = WALKS | {"forward-doom-my-way-home", "aba-doom-my-way-home"}
 
 
 @pytest.fixture(scope="module")
@@ -107,7 +108,7 @@ def test_published_digests_are_told_from_others(videos):
     assert len(json.dumps(known_hashes())) < 20_000
 
 
-@pytest.mark.parametrize("name", sorted(DOOM))
+@pytest.mark.parametrize("name", sorted(WALKS))
 def test_a_walk_through_doom_is_like_one_through_rooms(name):
     pytest.importorskip("vizdoom")
     frozen = replace(SETS[name], length=80)
@@ -126,6 +127,19 @@ def test_a_walk_through_doom_is_like_one_through_rooms(name):
         went += steps.sum(), commanded.sum()
     assert went[0] > 0.5 * went[1] > 0
     assert (12 < farthest <= 48) or name != "walk-doom-deathmatch"
+
+
+def test_the_way_back_through_doom_ends_where_it_began():
+    pytest.importorskip("vizdoom")
+    frozen = SETS["aba-doom-my-way-home"]
+    video = render(frozen, 1, size=SIZE)
+    apart = np.abs(video.poses - video.poses[::-1])
+    assert apart[:, :2].max() < 0.05 and apart[:, 2].max() < 0.01
+    assert np.ptp(video.poses[:, :2], axis=0).max() > 1
+    assert np.abs(video.frames[-1].astype(int) - video.frames[frozen.home]).mean() < 3
+    assert np.abs(video.frames[frozen.first].astype(int) - video.frames[-1]).mean() > 5
+    split = split_views(Camera(), video.views, first=frozen.first, recent=19)
+    assert split.is_revisit.mean() > 0.6
 
 
 @pytest.mark.parametrize(("spec", "missing"), [("there", set()), (None, DOOM)])

@@ -8,6 +8,7 @@ import pytest
 
 from model.evaluation.cases import Method
 from model.evaluation.metrics import MAX_PSNR
+from model.evaluation.report import flat_figures, markdown
 from model.evaluation.rollout import no_recall
 from model.evaluation.sets import SETS, save
 from model.evaluation.suite import Extent, Suite, run_control, run_forward, run_loops, run_retrieval, run_revisits
@@ -53,6 +54,17 @@ def test_forward_gives_steps_rollouts_and_a_strip_for_every_run(sets, tmp_path):
     assert done.figures.interval("forward.unsteady").num == 1
     assert [path.name for path in tmp_path.iterdir()] == ["forward-00.png"]
     assert len(done.curves.forward[0]) == 64
+
+
+def test_forward_is_measured_in_the_world_that_was_asked_for(tmp_path):
+    name = "forward-doom-my-way-home"
+    turning = np.stack([np.full(192, 4.0), np.full(192, 4.0), np.linspace(0, 9, 192)], 1)
+    save(replace(video_of(turning), farthest=SETS[name].farthest), tmp_path / name / "000.safetensors", name=name)
+    done = suite(tmp_path, tmp_path, sets=(name, "spin-90"), runs=1)
+    run_forward(done, OFF)
+    groups = {key.split(".")[0] for key in done.figures.keys()}
+    assert groups == {"sets", "step-doom-home", "forward-doom-home"}
+    assert "step-doom-home.psnr" in markdown(flat_figures(done.figures), about="")
 
 
 def test_loops_and_controls_are_measured(sets, tmp_path):
