@@ -60,6 +60,7 @@ def fit(
             for optimizer in optimizers:
                 optimizer.step()
             step += 1
+            progress.update(bar, completed=step)
             _update(ema, model, min(run.ema, step / (step + 10)))
             for name, value in losses.items():
                 totals[name] = totals.get(name, 0.0) + value.item()
@@ -69,7 +70,7 @@ def fit(
                 log.write(json.dumps({"step": step, "seconds": round((now - logged) / 25, 3), **line}) + "\n")
                 log.flush()
                 totals, logged = {}, now
-                progress.update(bar, completed=step, description=f"{run.folder.name} loss {line['loss']:.4f}")
+                progress.update(bar, description=f"{run.folder.name} loss {line['loss']:.4f}")
             if sample is not None and (step % run.sample_every == 0 or step == run.steps):
                 sample(ema, run.folder / f"sample_{step:07d}.png")
             if time.monotonic() - saved > run.checkpoint_every or step == run.steps:
