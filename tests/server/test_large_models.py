@@ -25,6 +25,7 @@ SMALL = "device=cpu width=80 height=48 schedule=f1k1f16k4f2k2f1k1_g3 steps=2"
 def shelf(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("weights")
     official.write_framepack(root, tiny.parts(), layout=official.cached)
+    official.write_framepack(root, tiny.parts(), layout=official.cached, model="framepack-i2v")
     official.write_wan(root, layout=official.cached)
     official.write_helios(root)
     return root
@@ -35,7 +36,7 @@ def serve(model: WorldModel) -> Callable[[Callable[[str], None]], DrainingServer
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of numpy, about diffusers' scheduler
-@pytest.mark.parametrize("name", ["framepack-f1", "wan", "helios"])
+@pytest.mark.parametrize("name", ["framepack-f1", "framepack-i2v", "wan", "helios"])
 async def test_its_frames_arrive(shelf: Path, name: str) -> None:
     model = await asyncio.to_thread(load_model, f"{name} weights='{shelf}' {SMALL}")
     section = model.spec.section_latents * model.spec.frames_per_latent
@@ -49,10 +50,11 @@ async def test_its_frames_arrive(shelf: Path, name: str) -> None:
     assert len({bytes(frame.data) for frame in frames}) > 2
 
 
-def test_a_clip_is_made_by_the_command(shelf: Path, tmp_path: Path) -> None:
-    out, model = tmp_path / "a clip.mp4", f"framepack-f1 weights='{shelf}' {SMALL}"
+@pytest.mark.parametrize(("name", "order"), [("framepack-f1", "vanilla"), ("framepack-i2v", "inverted")])
+def test_a_clip_is_made_by_the_command(shelf: Path, tmp_path: Path, name: str, order: str) -> None:
+    out, model = tmp_path / "a clip.mp4", f"{name} weights='{shelf}' {SMALL}"
     asked = ["--model", model, "--prompt", "rain", "--seconds", "0.7", "--queue", str(tmp_path / "queue")]
-    result = CliRunner().invoke(app, ["generate", str(out), *asked])
+    result = CliRunner().invoke(app, ["generate", str(out), "--order", order, *asked])
     assert result.exit_code == 0, result.output
     assert len(read_video(out)) == 21
     assert request_of(out).model == model

@@ -2,6 +2,7 @@
 
 import logging
 import re
+import shutil
 import warnings
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from model.checkpoints.load import find
-from model.checkpoints.places import MissingWeightsError, Shelf
+from model.checkpoints.places import MissingWeightsError, Shelf, WrongWeightsError
 from model.framepack.options import OptionsError
 from model.framepack.step_cache import FirstBlockCache
 from model.large import create
@@ -107,9 +108,42 @@ def blocks_of(model) -> torch.nn.ModuleList:
     return next(child for child in model.network.denoiser.children() if isinstance(child, torch.nn.ModuleList))
 
 
-def test_a_card_that_is_too_small_is_refused_before_weights_are_read(shelf: Path) -> None:
+def test_a_plan_is_told_and_a_small_card_refused_before_weights_are_read(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    official.write_framepack(tmp_path, tiny.parts())
+    for file in tmp_path.rglob("*.safetensors"):
+        file.write_bytes(b"nobody reads this")
+    caplog.set_level(logging.INFO)
     with pytest.raises(DoesNotFitError, match="free memory on a card, got 0.0 GB"):
-        assemble("framepack-f1", settings(shelf), card=Card("a card", 10**6, 1e12, 1e9))
+        assemble("framepack-f1", settings(tmp_path), card=Card("a card", 10**6, 1e12, 1e9))
+    with pytest.raises(WrongWeightsError, match="expected safetensors"):
+        assemble("framepack-f1", settings(tmp_path), card=Card("a card", 8 * GB, 1e12, 1e9))
+    assert "in the machine's memory" in caplog.text and "s for a frame" in caplog.text
+
+
+def test_one_file_stands_for_the_repositorys(shelf: Path, tmp_path: Path) -> None:
+    """Also of eight bits; a configuration beside it counts, since these are no released ones."""
+    folder = find(Shelf((shelf,)), "framepack-f1")["transformer"].folder
+    shutil.copy(folder / "config.json", tmp_path)
+    weights = tiny.parts(seed=5).transformer.state_dict()
+    coarse = {name: w.to(torch.float8_e4m3fn) if w.ndim > 1 else w for name, w in weights.items()}
+    frames = [section(assemble("framepack-f1", settings(shelf)))]
+    for name, tensors in {"fine": weights, "coarse": coarse}.items():
+        save_file({key: tensor.contiguous() for key, tensor in tensors.items()}, tmp_path / f"{name}.safetensors")
+        asked = settings(shelf, transformer=f"{tmp_path}/{name}.safetensors")
+        frames.append(section(assemble("framepack-f1", asked)))
+    stored, fine, eight = (made.astype(int) for made in frames)
+    assert 0 < np.abs(eight - fine).mean() < np.abs(fine - stored).mean()
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch's compiler, about torch
+def test_blocks_are_compiled_if_that_is_asked_for(shelf: Path) -> None:
+    """Not run: that takes a minute, and is the benchmark's."""
+    for compiles in (False, True):
+        model = assemble("framepack-f1", settings(shelf, compile=compiles))
+        lists = [child for child in model.network.denoiser.children() if isinstance(child, torch.nn.ModuleList)]
+        assert [block._compiled_call_impl is not None for blocks in lists for block in blocks] == [compiles] * 2
 
 
 def test_adapters_change_what_is_seen_by_their_strength(shelf: Path, tmp_path: Path) -> None:
