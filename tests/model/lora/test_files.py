@@ -49,8 +49,17 @@ def test_adapters_of_another_network_are_refused(tmp_path):
     assert torch.equal(mine[0].weight, network()[0].weight)
 
 
-def test_modules_that_learned_must_fit(tmp_path):
+def test_where_nothing_learned_in_full_modules_stay_as_they_are(tmp_path):
     save_lora(tmp_path, lora=lora(), learned={})
+    patchify = nn.Linear(2, 2)
+    before = patchify.weight.clone()
+    fuse_lora(tmp_path, network(), learned={"patchify": patchify})
+    assert torch.equal(patchify.weight, before)
+
+
+def test_modules_that_learned_must_be_there_and_fit(tmp_path):
+    save_lora(tmp_path, lora=lora(), learned={"patchify.weight": torch.ones(2, 2)})
+    (tmp_path / LEARNED).unlink()
     mine = network()
     with pytest.raises(LoraError, match=f"{LEARNED} beside the adapters"):
         fuse_lora(tmp_path, mine, learned={"patchify": nn.Linear(2, 2)})

@@ -5,24 +5,21 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import torch
 from safetensors.numpy import save_file
 
-from model.checkpoints.fill import EXACT
-from model.checkpoints.load import load
 from model.checkpoints.lora import LoraError
 from model.checkpoints.places import MissingWeightsError, Shelf, WrongWeightsError
 from model.framepack.camera import CameraError
-from model.framepack.options import Options
-from model.lora.files import fuse_lora
+from model.large.assemble import assemble
+from model.large.settings import parse_settings
 from model.lora.films import FilmError
 from model.lora.stage import LoraOrder, stage_lora
 from model.lora.task import LoraTraining
 from model.placement.plan import DoesNotFitError
 from model.training.record import FORMAT
-from model.wan.framepack import wan
 from server.world import Opening, World, num_frames, sample
 from tests.model.checkpoints import official
+from tests.model.hunyuan import tiny as tiny_hunyuan
 from tests.model.wan import tiny
 
 SCHEDULE = "f1k1f4k4f2k2f1k1_g2"
@@ -42,23 +39,23 @@ def order(tmp_path):
     )
 
 
-def test_adapters_come_out_and_fit_the_model(order):
-    folder = stage_lora("wan", order, LoraTraining(rank=2, rate=1e-2), steps=3)
+@pytest.mark.parametrize("model", ["wan", "framepack-f1"])
+def test_adapters_come_out_and_play(order, model):
+    official.write_framepack(order.weights.roots[0], tiny_hunyuan.parts())
+    folder = stage_lora(model, order, LoraTraining(rank=2, rate=1e-2), steps=3)
     assert folder == order.folder / "lora"
     assert len(list((order.folder / "films").glob("*.safetensors"))) == 2
-    plain, tuned = (played(order, adapters) for adapters in (None, folder))
+    plain, tuned = (played(model, order, lora) for lora in ("", str(folder)))
     assert not np.array_equal(plain, tuned)
 
 
-def played(order, adapters):
-    """The first section of a world, with the whole weights and more kernels than were taught."""
-    parts = load(order.weights, "wan", device=torch.device("cpu"), precision=EXACT)
-    options = Options(frame_shape=(32, 32), schedule="f1k1f8k8f4k4f2k2f1k1_g2", steps=2, solver="euler")
-    model = wan(parts, options)
-    if adapters:
-        fuse_lora(adapters, model.network.denoiser, learned={"packer": model.network.packer})
-    world = World(model, Opening(tiny.image(), "a garden", 1), first_frame=0, capacity=8)
-    return sample(world, np.zeros((num_frames(model.spec), 4), np.float32)).latents
+def played(model, order, lora):
+    """The first section of a world, as a user asks for it, with more kernels than were taught."""
+    asked = {"weights": str(order.weights.roots[0]), "lora": lora, "device": "cpu", "width": "32", "height": "32"}
+    asked |= {"schedule": "f1k1f8k8f4k4f2k2f1k1_g2", "steps": "2", "solver": "euler"}
+    made = assemble(model, parse_settings(asked))
+    world = World(made, Opening(tiny.image(), "a garden", 1), first_frame=0, capacity=8)
+    return sample(world, np.zeros((num_frames(made.spec), 4), np.float32)).latents
 
 
 def test_it_goes_on_from_its_checkpoint(order):
