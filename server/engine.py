@@ -85,7 +85,7 @@ class Engine:
         self._leaving = self._drains = False
         self._admitted_at = float("-inf")
         self._batch_size = self._num_sections = self._num_failures = self._num_refused = 0
-        self._section_seconds = self._spent = 0.0
+        self._section_seconds = self._decode_seconds = self._spent = 0.0
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
 
     def start(self) -> None:
@@ -268,6 +268,7 @@ class Engine:
     def _collect(self) -> None:
         """Show what has been decoded aside."""
         for decoded in self._decoding.collect():
+            self._decode_seconds += COST_WEIGHT * (decoded.seconds / len(decoded.lines) - self._decode_seconds)
             self._show(decoded)
             self._illustrate(decoded)
 
@@ -353,7 +354,8 @@ class Engine:
             raise BusyError("server.leaving", "the server is leaving", retry_after=RETRY_AFTER)
         self._let_go()
         spec, attended = self.model.spec, self._num_attended()
-        load = min(1.0, self._section_seconds * spec.frame_rate / num_frames(spec))  # slow models are shared too
+        cost = max(self._section_seconds, self._decode_seconds)  # what is decoded aside may take longer than the steps
+        load = min(1.0, cost * spec.frame_rate / num_frames(spec))  # slow models are shared too
         is_crowded = attended > 0 and (attended + 1) * load * self.config.least_rate > 1.0
         if is_crowded or len(self._lines) >= self.config.max_sessions:
             self._num_refused += 1

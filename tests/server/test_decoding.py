@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -16,6 +17,7 @@ from server.engine import Engine, EngineConfig
 from server.feed import Produced, SessionEndedError
 from server.handle import Handle
 from server.journal import Advanced, Reader
+from server.link import BusyError
 from server.world import replay
 from server.worlds import newest_world
 from tests.model.helios import tiny as helios
@@ -86,6 +88,26 @@ async def test_the_next_sections_are_sampled_while_one_is_decoded(tmp_path: Path
 
 def handle_seed(handle: Handle) -> int:
     return handle._line.world.opening.seed
+
+
+class DullModel(TinyModel):
+    """Steps at once, and takes 20 ms for the frames of a section."""
+
+    def __init__(self) -> None:
+        super().__init__(decodes_aside=True, max_batch=1)
+
+    def decode(self, states: Sequence[TinyState], sections: Sequence[Section]) -> list[np.ndarray]:
+        time.sleep(0.02)
+        return super().decode(states, sections)
+
+
+async def test_decoding_that_takes_longer_than_the_steps_bounds_the_sessions_too() -> None:
+    async with running(DullModel(), least_rate=0.9) as engine:
+        await player(engine)
+        await until(lambda: engine.stats().num_sections > 30)
+        assert engine.stats().section_seconds < 0.02
+        with pytest.raises(BusyError):
+            await engine.open()
 
 
 async def test_frames_come_in_order_and_are_those_of_a_serial_engine(tmp_path: Path) -> None:
