@@ -10,6 +10,7 @@ from accelerate import init_empty_weights
 from torch import nn
 
 from .places import Found, WrongWeightsError
+from .wan_names import originals
 from .weights import WeightFiles
 
 Module = TypeVar("Module", bound=nn.Module)
@@ -64,7 +65,8 @@ def outline(make: Callable[[], Module]) -> Module:
 def fill(module: Module, found: Found, target: Target) -> Module:
     """Give an outlined module its weights, reading each when its turn comes; raises WrongWeightsError, says which.
 
-    On the CPU, weights that are stored in the wanted type stay backed by their file.
+    Names are the module's own, or for a Wan those of Wan's own code. On the CPU, weights that are stored in the wanted
+    type stay backed by their file.
     """
     try:
         files = WeightFiles(found.weights, ignored=_ignored(module))
@@ -102,8 +104,9 @@ def slots_of(module: nn.Module) -> Slots:
 
 def _own_names(files: WeightFiles, slots: Slots) -> dict[str, str]:
     """The module's name of every stored tensor, once all of them fit."""
-    prefix = max(PREFIXES, key=lambda prefix: sum(name.removeprefix(prefix) in slots.names for name in files.stored))
-    names = {stored: slots.names.get(stored.removeprefix(prefix), "") for stored in files.stored}
+    known = {other: slots.names[name] for other, name in originals(slots.names).items()} | slots.names
+    prefix = max(PREFIXES, key=lambda prefix: sum(name.removeprefix(prefix) in known for name in files.stored))
+    names = {stored: known.get(stored.removeprefix(prefix), "") for stored in files.stored}
     unknown, missing = [stored for stored, name in names.items() if not name], set(slots.places) - set(names.values())
     if missing or unknown:
         where = ", ".join(path.name for path in files.paths)

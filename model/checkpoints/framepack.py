@@ -56,6 +56,6 @@ def framepack_parts(modules: Mapping[str, Any], found: Mapping[str, Found], *, d
 
 def _outline_transformer(found: Found) -> nn.Module:
     cls = HunyuanVideoFramepackTransformer3DModel
-    if (found.folder / found.component.config).is_file():
+    if found.is_configured:
         return diffusers_outline(cls, found, also=(OFFICIAL_CLASS,))  # type: ignore[no-any-return]
     return outline(lambda: cls(**RELEASED))  # type: ignore[no-any-return] # a single file alone is of the released size

@@ -17,7 +17,7 @@ from . import framepack, wan
 from .catalog import components
 from .fill import Precision, Target, fill
 from .modules import precise_names
-from .places import Found, MissingWeightsError, Shelf
+from .places import Found, Shelf, stand_in
 
 Modules = Mapping[str, nn.Module]
 
@@ -47,17 +47,13 @@ FAMILIES = {"framepack-f1": FRAMEPACK, "framepack-i2v": FRAMEPACK, "wan": WAN, "
 def find(shelf: Shelf, model: str, *, transformer: Path | None = None) -> dict[str, Found]:
     """The files of every component of `model`; raises UnknownCheckpointError or MissingWeightsError.
 
-    `transformer` is a single file that stands in for the repository's weights, in any of the types that are in use.
+    `transformer` is one file, or the index of several, that stands in for the repository's weights, in any of the types
+    that are in use; a Wan's may have Wan's own names, and need no configuration.
     """
     wanted = dict(components(model))
     if transformer is None:
         return {name: shelf.find(component) for name, component in wanted.items()}
-    component = wanted.pop("transformer")
-    if not transformer.is_file():
-        raise MissingWeightsError(
-            f"transformer: there is no file {transformer}. One that fits, in parts: {component.fetch}"
-        )
-    own = Found(component, transformer.parent, (transformer,))
+    own = stand_in(wanted.pop("transformer"), transformer)
     return {"transformer": own} | {name: shelf.find(component) for name, component in wanted.items()}
 
 

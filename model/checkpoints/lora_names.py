@@ -10,6 +10,8 @@ from collections.abc import Iterator, Mapping
 
 from torch import nn
 
+from .wan_names import originals
+
 PREFIXES = ("base_model.model.", "lora_unet_", "lycoris_", "transformer.", "diffusion_model.", "unet.", "model.")
 
 DOUBLE: Mapping[str, tuple[str, ...]] = {
@@ -36,32 +38,11 @@ REFINER: Mapping[str, tuple[str, ...]] = {
     "mlp.fc2": ("ff.net.2",),
     "adaLN_modulation.1": ("norm_out.linear",),
 }
-WAN: Mapping[str, tuple[str, ...]] = {
-    f"{original}.{part}": (f"{own}.{target}",)
-    for original, own in (("self_attn", "attn1"), ("cross_attn", "attn2"))
-    for part, target in (("q", "to_q"), ("k", "to_k"), ("v", "to_v"), ("o", "to_out.0"))
-} | {
-    "cross_attn.k_img": ("attn2.add_k_proj",),
-    "cross_attn.v_img": ("attn2.add_v_proj",),
-    "ffn.0": ("ffn.net.0.proj",),
-    "ffn.2": ("ffn.net.2",),
-}
-AROUND_WAN: Mapping[str, str] = {  # outside of its blocks
-    "text_embedding.0": "condition_embedder.text_embedder.linear_1",
-    "text_embedding.2": "condition_embedder.text_embedder.linear_2",
-    "time_embedding.0": "condition_embedder.time_embedder.linear_1",
-    "time_embedding.2": "condition_embedder.time_embedder.linear_2",
-    "time_projection.1": "condition_embedder.time_proj",
-    "img_emb.proj.1": "condition_embedder.image_embedder.ff.net.0.proj",
-    "img_emb.proj.3": "condition_embedder.image_embedder.ff.net.2",
-    "head.head": "proj_out",
-}
 ALSO = (("_mlp.fc1", "_mlp.0"), ("_mlp.fc2", "_mlp.2"), ("_mod.linear", "_mod.lin"), ("ation.linear", "ation.lin"))
 LISTS = (
     ("transformer_blocks", "double_blocks", DOUBLE),
     ("single_transformer_blocks", "single_blocks", SINGLE),
     ("context_embedder.token_refiner.refiner_blocks", "txt_in.individual_token_refiner.blocks", REFINER),
-    ("blocks", "blocks", WAN),
 )
 
 
@@ -83,8 +64,7 @@ def flat(name: str) -> str:
 
 def _originals(linears: set[str]) -> Iterator[tuple[tuple[str, ...], str]]:
     """HunyuanVideo's and Wan's names for what is there, in all spellings."""
-    if AROUND_WAN["time_projection.1"] in linears:  # others have a `proj_out` too
-        yield from (((own,), original) for original, own in AROUND_WAN.items() if own in linears)
+    yield from (((own,), original) for original, own in originals(linears).items())
     for own, original, parts in LISTS:
         numbers = {name[len(own) + 1 :].split(".")[0] for name in linears if name.startswith(f"{own}.")}
         for i in sorted(numbers):

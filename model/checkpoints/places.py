@@ -45,12 +45,29 @@ class Found:
         """Of the weights as they are stored."""
         return sum(path.stat().st_size for path in self.weights)
 
+    @property
+    def is_configured(self) -> bool:
+        """A file that stands in for a repository's may come without a configuration."""
+        return (self.folder / self.component.config).is_file()
+
     def wrong(self, problem: str) -> WrongWeightsError:
         """What to raise about them."""
         component = self.component
         return WrongWeightsError(
             f"{component.name} of {component.repo} in {self.folder}: {problem}. Fetch it again with: {component.fetch}"
         )
+
+
+def stand_in(component: Component, path: Path) -> Found:
+    """One file of weights, or the index of several, in place of a repository's; raises MissingWeightsError."""
+    is_index = path.name.endswith(INDEX) and path.is_file()
+    weights, missing = _shards(path) if is_index else ((path,), [] if path.is_file() else [path])
+    if missing:
+        names = ", ".join(map(str, missing))
+        raise MissingWeightsError(
+            f"{component.name}: there is no file {names}. One that fits, in parts: {component.fetch}"
+        )
+    return Found(component, path.parent, weights)
 
 
 def hub_cache() -> Path:
@@ -113,11 +130,14 @@ def _weights(folder: Path, stem: str | None) -> tuple[tuple[Path, ...], Sequence
     single, index = folder / f"{stem}.safetensors", folder / (stem + INDEX)
     if single.is_file():
         return (single,), ()
-    if not index.is_file():
-        return (), (single,)
+    return _shards(index) if index.is_file() else ((), (single,))
+
+
+def _shards(index: Path) -> tuple[tuple[Path, ...], Sequence[Path]]:
+    """As `_weights`."""
     try:
         shards = sorted(set(json.loads(index.read_text())["weight_map"].values()))
     except (json.JSONDecodeError, KeyError, TypeError, AttributeError):
         return (), (index,)
-    paths = tuple(folder / shard for shard in shards)
+    paths = tuple(index.parent / shard for shard in shards)
     return paths, [path for path in paths if not path.is_file()]

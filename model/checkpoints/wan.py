@@ -13,21 +13,32 @@ from transformers import UMT5Config, UMT5EncoderModel
 from ..helios.parts import Parts as HeliosParts
 from ..wan.framepack import Parts as WanParts
 from ..wan.text import TextEncoder
-from .fill import Precision
-from .modules import diffusers_outline, load_tokenizer, transformers_outline
+from .fill import Precision, outline
+from .modules import diffusers_outline, load_tokenizer, read_config, transformers_outline
 from .places import Found
+from .wan_shapes import settings_of
 
+ORIGINAL_CLASS = "WanModel"  # what config.json says in Wan's own repositories
 PRECISION = Precision(torch.bfloat16, torch.bfloat16, torch.float32)  # as diffusers advises
 
 
 def outline_wan(found: Mapping[str, Found]) -> dict[str, nn.Module]:
-    """The networks without memory, by their configurations; raises WrongWeightsError."""
-    return _outline(WanTransformer3DModel, found)
+    """The networks without memory, by their configurations or by the shapes of a transformer that comes without one.
+
+    Raises WrongWeightsError.
+    """
+    vae, transformer = diffusers_outline(AutoencoderKLWan, found["vae"]), found["transformer"]
+    if _is_original(transformer):
+        settings = settings_of(transformer, channels=vae.config.z_dim)
+        return _networks(outline(lambda: WanTransformer3DModel(**settings)), vae, found)
+    return _networks(diffusers_outline(WanTransformer3DModel, transformer), vae, found)
 
 
 def outline_helios(found: Mapping[str, Found]) -> dict[str, nn.Module]:
-    """As `outline_wan`."""
-    return _outline(HeliosTransformer3DModel, found)
+    """As `outline_wan`; a single file alone is of the released size."""
+    cls, own = HeliosTransformer3DModel, found["transformer"]
+    transformer = diffusers_outline(cls, own) if own.is_configured else outline(cls)
+    return _networks(transformer, diffusers_outline(AutoencoderKLWan, found["vae"]), found)
 
 
 def wan_parts(modules: Mapping[str, Any], found: Mapping[str, Found], *, device: torch.device) -> WanParts:
@@ -40,12 +51,14 @@ def helios_parts(modules: Mapping[str, Any], found: Mapping[str, Found], *, devi
     return HeliosParts(modules["transformer"], modules["vae"], _texts(modules, found, device), device)
 
 
-def _outline(cls: type[Any], found: Mapping[str, Found]) -> dict[str, nn.Module]:
-    return {
-        "transformer": diffusers_outline(cls, found["transformer"]),
-        "vae": diffusers_outline(AutoencoderKLWan, found["vae"]),
-        "text_encoder": transformers_outline(UMT5EncoderModel, UMT5Config, found["text_encoder"]),
-    }
+def _is_original(transformer: Found) -> bool:
+    """Whether nothing of diffusers' says what it is; Wan's own repositories have a configuration of their own kind."""
+    return not transformer.is_configured or read_config(transformer).get("_class_name") in (None, ORIGINAL_CLASS)
+
+
+def _networks(transformer: nn.Module, vae: nn.Module, found: Mapping[str, Found]) -> dict[str, nn.Module]:
+    text_encoder = transformers_outline(UMT5EncoderModel, UMT5Config, found["text_encoder"])
+    return {"transformer": transformer, "vae": vae, "text_encoder": text_encoder}
 
 
 def _texts(modules: Mapping[str, Any], found: Mapping[str, Found], device: torch.device) -> TextEncoder:

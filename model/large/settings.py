@@ -24,7 +24,10 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     weights: Annotated[
         str, Meta(description="Folders to look in before Hugging Face's cache, separated like PATH.")
     ] = ""
-    transformer: Annotated[str, Meta(description="One file of weights instead of the repository's; also fp8.")] = ""
+    transformer: Annotated[
+        str,
+        Meta(description="One file of weights instead of the repository's, or an index; also fp8, or Wan's own names."),
+    ] = ""
     lora: Annotated[
         str,
         Meta(description="LoRA files, or folders of `rewander train lora`, with commas: style.safetensors*0.8,mine"),

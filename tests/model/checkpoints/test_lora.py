@@ -13,7 +13,8 @@ from diffusers.loaders.lora_conversion_utils import (
 from safetensors.torch import save_file
 
 from model.checkpoints.lora import LoraError, apply_lora, merge_lora, read_lora
-from model.checkpoints.lora_names import AROUND_WAN, DOUBLE, LISTS, SINGLE, WAN, module_names
+from model.checkpoints.lora_names import DOUBLE, LISTS, SINGLE, module_names
+from model.checkpoints.wan_names import original as original_of_wan
 from tests.model.hunyuan import tiny
 from tests.model.wan import tiny as tiny_wan
 
@@ -163,11 +164,10 @@ def test_names_equal_diffusers_own_conversion(tmp_path: Path) -> None:
 def wan_changes(of: torch.nn.Module) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
     """Random (up, down) by Wan's own names, of all modules that have one."""
     random, out = torch.Generator().manual_seed(1), {}
-    names = {f"blocks.{i}.{name}": f"blocks.{i}.{own}" for i in range(len(of.blocks)) for name, [own] in WAN.items()}
-    for name, own in (names | AROUND_WAN).items():
-        linear = of.get_submodule(own)
+    linears = {name: module for name, module in of.named_modules() if isinstance(module, torch.nn.Linear)}
+    for name, linear in linears.items():
         up = torch.randn(linear.out_features, RANK, generator=random)
-        out[name] = up, torch.randn(RANK, linear.in_features, generator=random)
+        out[original_of_wan(name)] = up, torch.randn(RANK, linear.in_features, generator=random)
     return out
 
 

@@ -13,8 +13,10 @@ from diffusers.models.attention_dispatch import _AttentionBackendRegistry
 from PIL import Image
 from safetensors.torch import save_file
 
-from model.checkpoints.load import find
+from model.checkpoints.catalog import components
+from model.checkpoints.load import find, load
 from model.checkpoints.places import MissingWeightsError, Shelf, WrongWeightsError
+from model.checkpoints.wan_names import original
 from model.framepack.options import OptionsError
 from model.framepack.step_cache import FirstBlockCache
 from model.large import create
@@ -135,6 +137,65 @@ def test_one_file_stands_for_the_repositorys(shelf: Path, tmp_path: Path) -> Non
         frames.append(section(assemble("framepack-f1", asked)))
     stored, fine, eight = (made.astype(int) for made in frames)
     assert 0 < np.abs(eight - fine).mean() < np.abs(fine - stored).mean()
+
+
+def wan_weights(*, dtype: torch.dtype, is_scaled: bool = False) -> dict[str, torch.Tensor]:
+    """Of a Wan with heads of the usual size, without which shapes do not tell what it is."""
+    scale = torch.tensor(0.5 if is_scaled else 1.0)
+    weights = {}
+    for name, weight in tiny_wan.transformer(attention_head_dim=128).state_dict().items():
+        is_coarse = name.endswith("weight") and weight.ndim == 2
+        weights[name] = (weight / scale).to(dtype) if is_coarse else weight
+        if is_coarse and is_scaled:
+            weights[f"{name.removesuffix('weight')}scale_weight"] = scale.clone()
+    return weights
+
+
+@pytest.mark.parametrize(
+    ("prefix", "dtype", "is_scaled"),
+    [
+        ("", torch.float32, False),
+        ("model.diffusion_model.", torch.bfloat16, False),
+        ("diffusion_model.", torch.float8_e4m3fn, False),
+        ("model.diffusion_model.", torch.float8_e4m3fn, True),
+    ],
+)
+def test_one_file_of_wan_by_its_own_names_needs_no_configuration(
+    shelf: Path, tmp_path: Path, prefix: str, dtype: torch.dtype, is_scaled: bool
+) -> None:
+    """It shows the very frames of the same weights in diffusers' layout."""
+    weights = wan_weights(dtype=dtype, is_scaled=is_scaled)
+    official.write_wan(tmp_path)
+    layout = tmp_path / "Wan-AI/Wan2.1-T2V-1.3B-Diffusers/transformer"
+    official.write_diffusers(layout, tiny_wan.transformer(attention_head_dim=128), change=lambda _: weights)
+    named = {prefix + original(name): weight.contiguous() for name, weight in weights.items()}
+    (tmp_path / "alone").mkdir()
+    save_file(named, tmp_path / "alone/wan.safetensors")
+    asked = ({"weights": str(tmp_path)}, {"transformer": f"{tmp_path}/alone/wan.safetensors"})
+    expected, got = (section(assemble("wan", settings(shelf, **one))) for one in asked)
+    np.testing.assert_array_equal(got, expected)
+    assert not np.array_equal(got, section(assemble("wan", settings(shelf))))
+
+
+def test_wans_own_repository_in_parts_plays(shelf: Path, tmp_path: Path) -> None:
+    """With an index, and a configuration that is none of diffusers'."""
+    weights = {original(name): weight for name, weight in wan_weights(dtype=torch.float32).items()}
+    official.write_shards(tmp_path, "diffusion_pytorch_model", weights, shards=3)
+    (tmp_path / "config.json").write_text('{"_class_name": "WanModel", "dim": 256}')
+    index = tmp_path / "diffusion_pytorch_model.safetensors.index.json"
+    assert section(assemble("wan", settings(shelf, transformer=str(index)))).std() > 1
+    (tmp_path / "diffusion_pytorch_model-00002-of-00003.safetensors").unlink()
+    with pytest.raises(MissingWeightsError, match="no file .*00002-of-00003.*hf download Wan-AI/Wan2.1-T2V-1.3B"):
+        assemble("wan", settings(shelf, transformer=str(index)))
+
+
+@pytest.mark.parametrize("model", ["wan", "framepack-f1", "helios"])
+def test_one_file_of_something_else_is_refused(shelf: Path, tmp_path: Path, model: str) -> None:
+    """Without a configuration beside it."""
+    save_file({"conv.weight": torch.zeros(3, 3)}, tmp_path / "else.safetensors")
+    repository = components(model)["transformer"].repo
+    with pytest.raises(WrongWeightsError, match=f"else.safetensors.*hf download {repository}"):
+        load(Shelf((shelf,)), model, device=torch.device("cpu"), transformer=tmp_path / "else.safetensors")
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch's compiler, about torch
