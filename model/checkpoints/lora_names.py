@@ -1,4 +1,4 @@
-"""What LoRA files call the modules of a transformer: every name that is in use, exactly, and no guessing.
+"""What LoRA files call the parameters of a transformer: every name that is in use, exactly, and no guessing.
 
 Three dialects: peft's and diffusers' names; the original ones, HunyuanVideo's (`double_blocks`, `single_blocks`), in
 which one fused projection stands for several of diffusers', with the spellings of two code bases, and Wan's
@@ -7,6 +7,7 @@ for dots is therefore how all names are compared.
 """
 
 from collections.abc import Iterator, Mapping
+from itertools import product
 
 from torch import nn
 
@@ -46,33 +47,32 @@ LISTS = (
 )
 
 
-def module_names(transformer: nn.Module) -> dict[str, tuple[str, ...]]:
-    """Every flat name of a Linear module of `transformer`, with the modules that it stands for, in the fused order."""
-    linears = {name for name, module in transformer.named_modules() if isinstance(module, nn.Linear)}
-    names: dict[str, tuple[str, ...]] = {flat(name): (name,) for name in sorted(linears)}
-    for own, original in _originals(linears):
+def parameter_names(transformer: nn.Module) -> dict[str, tuple[str, ...]]:
+    """Every flat name of a parameter of `transformer`, with those that it stands for, in the fused order."""
+    parameters = {name for name, _ in transformer.named_parameters()}
+    names: dict[str, tuple[str, ...]] = {flat(name): (name,) for name in sorted(parameters)}
+    for own, original in _originals(parameters):
         names[flat(original)] = own
     return names
 
 
 def flat(name: str) -> str:
-    """A module's name without its dialect."""
+    """A name without its dialect."""
     for prefix in PREFIXES:
         name = name.removeprefix(prefix)
     return name.replace(".", "_")
 
 
-def _originals(linears: set[str]) -> Iterator[tuple[tuple[str, ...], str]]:
+def _originals(parameters: set[str]) -> Iterator[tuple[tuple[str, ...], str]]:
     """HunyuanVideo's and Wan's names for what is there, in all spellings."""
-    yield from (((own,), original) for original, own in originals(linears).items())
+    yield from (((own,), original) for original, own in originals(parameters).items())
     for own, original, parts in LISTS:
-        numbers = {name[len(own) + 1 :].split(".")[0] for name in linears if name.startswith(f"{own}.")}
-        for i in sorted(numbers):
-            for part, targets in parts.items():
-                modules = tuple(f"{own}.{i}.{target}" for target in targets)
-                if linears.issuperset(modules):
-                    for spelling in _spellings(part):
-                        yield modules, f"{original}.{i}.{spelling}"
+        numbers = {name[len(own) + 1 :].split(".")[0] for name in parameters if name.startswith(f"{own}.")}
+        for i, part, kind in product(sorted(numbers), parts, ("weight", "bias")):
+            targets = tuple(f"{own}.{i}.{target}.{kind}" for target in parts[part])
+            if parameters.issuperset(targets):
+                for spelling in _spellings(part):
+                    yield targets, f"{original}.{i}.{spelling}.{kind}"
 
 
 def _spellings(part: str) -> set[str]:

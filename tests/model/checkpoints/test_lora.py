@@ -13,7 +13,7 @@ from diffusers.loaders.lora_conversion_utils import (
 from safetensors.torch import save_file
 
 from model.checkpoints.lora import LoraError, apply_lora, merge_lora, read_lora
-from model.checkpoints.lora_names import DOUBLE, LISTS, SINGLE, module_names
+from model.checkpoints.lora_names import DOUBLE, LISTS, SINGLE, parameter_names
 from model.checkpoints.wan_names import original as original_of_wan
 from tests.model.hunyuan import tiny
 from tests.model.wan import tiny as tiny_wan
@@ -93,9 +93,9 @@ def comfy(of: torch.nn.Module) -> dict[str, torch.Tensor]:
 
 
 def split(of: torch.nn.Module) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
-    names, out = module_names(of), {}
+    names, out = parameter_names(of), {}
     for name, (up, down) in original_changes(of).items():
-        targets = names[name.replace(".", "_")]
+        targets = [target.removesuffix(".weight") for target in names[f"{name}.weight".replace(".", "_")]]
         ups = up.split([of.get_submodule(target).out_features for target in targets])
         out |= {target: (part, down.clone()) for target, part in zip(targets, ups, strict=True)}
     return out
@@ -146,7 +146,7 @@ def test_every_dialect_merges_to_the_same_weights(tmp_path: Path, dialect: str, 
     merge_lora(network, changes, strength=strength)
     for name, weight in network.state_dict().items():
         torch.testing.assert_close(weight, expected[name], rtol=0, atol=1e-5)
-        assert torch.equal(weight, before[name]) == (name.removesuffix(".weight") not in changes)
+        assert torch.equal(weight, before[name]) == (name not in changes)
 
 
 def test_names_equal_diffusers_own_conversion(tmp_path: Path) -> None:
@@ -157,8 +157,9 @@ def test_names_equal_diffusers_own_conversion(tmp_path: Path) -> None:
     theirs = _convert_hunyuan_video_lora_to_diffusers(tensors)
     assert len(theirs) == 2 * len(changes)
     for name, change in changes.items():
-        assert torch.equal(theirs[f"transformer.{name}.lora_A.weight"], change.down)
-        assert torch.equal(theirs[f"transformer.{name}.lora_B.weight"], change.up)
+        base = f"transformer.{name.removesuffix('.weight')}"
+        assert torch.equal(theirs[f"{base}.lora_A.weight"], change.down)
+        assert torch.equal(theirs[f"{base}.lora_B.weight"], change.up)
 
 
 def wan_changes(of: torch.nn.Module) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
@@ -187,10 +188,11 @@ def test_names_of_wan_equal_diffusers_own_conversion(tmp_path: Path, spelling: s
     save_file(tensors, tmp_path / "a.safetensors")
     changes = read_lora(tmp_path / "a.safetensors", network)
     theirs = convert(tensors)
-    assert set(changes) == {name for name in linears if spelling != "kohya's" or name.startswith("blocks.")}
+    expected = {f"{name}.weight" for name in linears if spelling != "kohya's" or name.startswith("blocks.")}
+    assert set(changes) == expected
     assert len(theirs) == 2 * len(changes)
     for name, change in changes.items():
-        down, up = (theirs[f"transformer.{name}.lora_{one}.weight"] for one in "AB")
+        down, up = (theirs[f"transformer.{name.removesuffix('weight')}lora_{one}.weight"] for one in "AB")
         torch.testing.assert_close(change.scale * change.up @ change.down, up @ down)
 
 
@@ -223,9 +225,7 @@ def test_beside_the_weights_it_computes_what_it_computes_merged(tmp_path: Path) 
 def test_modules_of_another_network_are_named(tmp_path: Path) -> None:
     network, tensors = transformer(), kohya(transformer())
     save_file({name.replace("blocks_1", "blocks_7"): t for name, t in tensors.items()}, tmp_path / "a.safetensors")
-    nearest = (
-        "such as double_blocks_._img_attn_proj, in .*13 of others, such as lora_unet_double_blocks_7_img_attn_proj"
-    )
+    nearest = "such as double_blocks_._img_attn_proj_weight, in .*13 of others, such as lora_unet_double_blocks_7_img_"
     with pytest.raises(LoraError, match=nearest):
         read_lora(tmp_path / "a.safetensors", network)
 
