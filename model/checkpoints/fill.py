@@ -1,7 +1,7 @@
 """Modules without memory, and weights put into them: every parameter of exactly its shape."""
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeVar
 
@@ -68,16 +68,30 @@ def fill(module: Module, found: Found, target: Target) -> Module:
     Names are the module's own, or for a Wan those of Wan's own code. On the CPU, weights that are stored in the wanted
     type stay backed by their file.
     """
+    slots = slots_of(module)
+    files, names = _fit(module, found, slots)
     try:
-        files = WeightFiles(found.weights, ignored=_ignored(module))
-        _fill(files, slots_of(module), target)
+        _fill(files, slots, names, target)
     except WrongWeightsError as error:
         raise found.wrong(str(error)) from error
     return module.to(target.device)
 
 
-def _fill(files: WeightFiles, slots: Slots, target: Target) -> None:
-    names = _own_names(files, slots)
+def check_fit(module: nn.Module, found: Found) -> None:
+    """By the heads of the files alone; raises WrongWeightsError."""
+    _fit(module, found, slots_of(module))
+
+
+def _fit(module: nn.Module, found: Found, slots: Slots) -> tuple[WeightFiles, dict[str, str]]:
+    """Files, and the module's name of every tensor in them."""
+    try:
+        files = WeightFiles(found.weights, ignored=_ignored(module))
+        return files, _own_names(files, slots)
+    except WrongWeightsError as error:
+        raise found.wrong(str(error)) from error
+
+
+def _fill(files: WeightFiles, slots: Slots, names: Mapping[str, str], target: Target) -> None:
     for stored, tensor in files:
         kept = nn.Parameter(tensor.to(target.device, target.dtype_of(names[stored])), requires_grad=False)
         for owner, key in slots.places[names[stored]]:

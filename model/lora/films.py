@@ -96,6 +96,11 @@ def moment(film: Film, *, first: int, section: int, num_recent: int) -> Moment:
         poses=np.zeros((1 + num_recent, 3), np.float32),
         valid=np.concatenate([[True], valid]),
     )
+    target = film.latents[first : first + section]
+    return Moment(film.start, history, target, controls_of(film, first=first, section=section))
+
+
+def controls_of(film: Film, *, first: int, section: int) -> np.ndarray:
+    """(r S, A) of the `section` latents from index `first` on."""
     ratio = len(film.controls) // (len(film.latents) - 1)
-    controls = film.controls[ratio * (first - 1) : ratio * (first - 1 + section)]
-    return Moment(film.start, history, film.latents[first : first + section], controls)
+    return film.controls[ratio * (first - 1) : ratio * (first - 1 + section)]

@@ -18,7 +18,7 @@ from ..placement.anatomy import Work, denoiser_of, part_of, run_once
 from ..placement.cards import free_host_memory
 from ..placement.describe import gigabytes
 from ..placement.measure import META, measure
-from ..placement.plan import CONTEXT_BYTES, SLACK, DoesNotFitError
+from ..placement.plan import CONTEXT_BYTES, ENCODE_BYTES, SLACK, DoesNotFitError
 from .task import LoraTask, adapt
 
 LEARNING = 20  # bytes of a number that learns: itself, its gradient, two moments and its average, in float32
@@ -37,19 +37,29 @@ class Lesson:
 
 @dataclass(frozen=True, slots=True)
 class Forecast:
-    """Bytes."""
+    """Bytes. VAE, encoders and transformer take turns: each is read when those before it are gone."""
 
     weights: Mapping[str, int]  # of each network
-    encoding: int  # of the longest episode, before the first step
+    encoding: int  # of the longest episode
+    reading: int  # of prompts and start images
     learning: int  # adapters and what learns in full, with gradients and the optimizer's state
     kept: int  # what went into all blocks but one
     block: int  # a step with the largest block alone, forward and back
     overhead: int  # of the device's own libraries
 
     @property
+    def turns(self) -> tuple[int, int, int]:
+        """The peaks while episodes are encoded, while prompts and start images are, and of a step."""
+        vae, transformer = self.weights["vae"], self.weights["transformer"]
+        return (
+            self.overhead + vae + int(SLACK * self.encoding),
+            self.overhead + sum(self.weights.values()) - vae - transformer + self.reading,
+            self.overhead + transformer + self.learning + int(SLACK * (self.kept + self.block)),
+        )
+
+    @property
     def peak(self) -> int:
-        step = self.learning + SLACK * (self.kept + self.block)
-        return sum(self.weights.values()) + self.overhead + int(max(SLACK * self.encoding, step))
+        return max(self.turns)
 
 
 def foresee(
@@ -63,13 +73,15 @@ def foresee(
     lists = _lists(denoiser)
     alone = {name: _learn(denoiser, name, lesson, work, precision.transformer) for name in lists}
     kept = sum(len(blocks) * alone[name].handed for name, blocks in lists.items())
+    is_cuda = device.type == "cuda"
     return Forecast(
         weights={name: part_of(name, module).num_bytes for name, module in modules.items()},
         encoding=_encode(modules["vae"], lesson.frames, work.frame_shape, precision.vae),
+        reading=ENCODE_BYTES if is_cuda else 0,
         learning=LEARNING * (lesson.rank * _ends(denoiser, lesson.linears) + lesson.others),
         kept=kept - min(one.handed for one in alone.values()),
         block=max(one.taken for one in alone.values()),
-        overhead=CONTEXT_BYTES if device.type == "cuda" else 0,
+        overhead=CONTEXT_BYTES if is_cuda else 0,
     )
 
 
@@ -89,19 +101,22 @@ def check(forecasts: Iterator[tuple[str, Forecast]], *, memory: int, tell: Calla
         return
     problem = f"expected {gigabytes(asked.peak)} of free memory to train, got {gigabytes(memory)}"
     offers = (f"{what} would take {gigabytes(less.peak)}" for what, less in forecasts if less.peak <= memory)
-    offer = next(offers, f"{gigabytes(sum(asked.weights.values()))} of it are weights, which no setting lessens")
+    offer = next(offers, "and no smaller size would do")
     raise DoesNotFitError(f"{problem}; {offer}", needed=asked.peak, plan=None)
 
 
 def describe(forecast: Forecast, *, memory: int) -> str:
     """Lines of text for the log."""
-    weights = ", ".join(f"{name} {gigabytes(size)}" for name, size in forecast.weights.items())
+    weights, (encoding, reading, step) = dict(forecast.weights), map(gigabytes, forecast.turns)
+    vae, transformer = (gigabytes(weights.pop(name)) for name in ("vae", "transformer"))
+    encoders = ", ".join(f"{name} {gigabytes(size)}" for name, size in weights.items())
     return (
-        f"peak {gigabytes(forecast.peak)} of {gigabytes(memory) if memory else 'unknown'} free\n"
-        f"  weights: {weights}\n"
-        f"  encoding the longest episode: {gigabytes(forecast.encoding)}\n"
-        f"  what learns, with gradients and optimizer: {gigabytes(forecast.learning)}\n"
-        f"  a step: {gigabytes(forecast.kept)} of inputs of blocks, {gigabytes(forecast.block)} for the largest block"
+        f"peak {gigabytes(forecast.peak)} of {gigabytes(memory) if memory else 'unknown'} free, in turns:\n"
+        f"  {encoding} to encode episodes: vae {vae}, the longest {gigabytes(forecast.encoding)}\n"
+        f"  {reading} to encode prompts and start images: {encoders}\n"
+        f"  {step} for a step: transformer {transformer}, what learns, with gradients and optimizer, "
+        f"{gigabytes(forecast.learning)}, inputs of blocks {gigabytes(forecast.kept)}, "
+        f"the largest block {gigabytes(forecast.block)}"
     )
 
 

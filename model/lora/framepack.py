@@ -16,7 +16,7 @@ from ..framepack.network import Network, Row
 from ..framepack.slots import Slots
 from ..packing.schedule import Schedule
 from ..world_model import History
-from .films import FilmError, Moment, load_film, moment
+from .films import FilmError, Moment, controls_of, load_film, moment
 from .task import LoraTask
 
 
@@ -52,19 +52,25 @@ def film_task(
 
     Raises FilmError for films shorter than a start and a section, or with more controls than the camera has axes.
     """
-    slots = Slots(training.schedule, num_recalled=0)
-    lengths = [len(load_film(path).latents) for path in films]
-    section = training.schedule.target
-    if min(lengths, default=0) <= section:
-        raise FilmError(f"expected films of more than {section} latents, got some of {min(lengths, default=0)}")
+    slots, length = Slots(training.schedule, num_recalled=0), _shortest(films, section=training.schedule.target)
 
     def loss(step: int) -> dict[str, Tensor]:
         rng = np.random.default_rng((seed, step))
         generator = torch.Generator().manual_seed(seed * 1_000_003 + step)
-        moments = draw(films, training, rng, length=min(lengths))
+        moments = draw(films, training, rng, length=length)
         return {"loss": flow_loss(student.network, slots, moments, training, camera=camera, generator=generator)}
 
     return LoraTask(student.denoiser, student.linears, loss, student.learned)
+
+
+def prompts_of(films: Sequence[Path], training: FilmTraining, *, camera: Camera) -> set[str]:
+    """All that sections of `films` may be conditioned on; raises FilmError as `film_task` does."""
+    section = training.schedule.target
+    length, prompts = _shortest(films, section=section), set()
+    for film in map(load_film, films):
+        sections = (controls_of(film, first=first, section=section) for first in range(1, length - section + 1))
+        prompts |= {_prompt(controls, training, camera) for controls in sections}
+    return prompts
 
 
 def draw(films: Sequence[Path], training: FilmTraining, rng: np.random.Generator, *, length: int) -> list[Moment]:
@@ -92,7 +98,7 @@ def flow_loss(
     noisy = ((1 - level) * clean + level * noise).to(network.device)
     rows = []
     for i, m in enumerate(moments):
-        prompt = camera.direct(training.prompt, _all_axes(m.controls, camera))
+        prompt = _prompt(m.controls, training, camera)
         history = _worn(m.history, training.history_noise, generator)
         context = network.pack(slots.pieces(history), target=torch.tensor([slots.target]))
         given = network.condition(((prompt, 1.0),), network.look(m.start))
@@ -108,9 +114,17 @@ def _worn(history: History, limit: float, generator: torch.Generator) -> History
     return replace(history, latents=np.concatenate([history.latents[:1], worn.astype(np.float16)]))
 
 
-def _all_axes(controls: np.ndarray, camera: Camera) -> np.ndarray:
+def _shortest(films: Sequence[Path], *, section: int) -> int:
+    """Latents of the shortest film."""
+    length = min((len(load_film(path).latents) for path in films), default=0)
+    if length <= section:
+        raise FilmError(f"expected films of more than {section} latents, got some of {length}")
+    return length
+
+
+def _prompt(controls: np.ndarray, training: FilmTraining, camera: Camera) -> str:
     """Episodes that lack the camera's last axes never moved them."""
     missing = len(camera.axes) - controls.shape[1]
     if missing < 0:
         raise FilmError(f"expected at most the camera's {len(camera.axes)} axes of control, got {controls.shape[1]}")
-    return np.pad(controls, ((0, 0), (0, missing)))
+    return camera.direct(training.prompt, np.pad(controls, ((0, 0), (0, missing))))

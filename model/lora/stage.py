@@ -2,26 +2,27 @@
 
 import logging
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import torch
+from torch import nn
 
-from ..checkpoints.fill import EXACT
+from ..checkpoints.fill import EXACT, Precision, check_fit
 from ..checkpoints.load import FAMILIES as CHECKPOINTS
-from ..checkpoints.load import fill_all, find
+from ..checkpoints.load import Family, fill_all, find
 from ..checkpoints.lora import LoraError
-from ..checkpoints.places import Shelf
+from ..checkpoints.places import Found, Shelf
 from ..framepack.camera import SHIPPED as PHRASES
-from ..framepack.camera import load_camera
+from ..framepack.camera import Camera, load_camera
 from ..framepack.pictures import LatentFormat, Pictures
 from ..hunyuan.framepack import latent_format as hunyuan_latents
 from ..packing.schedule import Schedule
 from ..placement.anatomy import Work
-from ..placement.measure import retype
+from ..placement.measure import META, retype
 from ..placement.survey import SMALLER
 from ..rooms.weights import SHIPPED, Networks, load_weights
 from ..rooms.world import SCHEDULE
@@ -32,12 +33,13 @@ from ..wan.framepack import latent_format as wan_latents
 from .films import encode_films, longest
 from .forecast import Lesson, check, foresee, free_memory
 from .framepack import FilmTraining, Student, film_task
+from .remembered import remember
 from .rooms import RoomsTraining, codebook_in, rooms_task, write_variant
 from .students import HUNYUAN, hunyuan_learned, hunyuan_student, wan_learned, wan_student
 from .students import WAN as WAN_LINEARS
 from .task import LoraTask, LoraTraining, train_lora
 
-ROOMS = "rooms"
+ROOMS, TRANSFORMER = "rooms", "transformer"
 FILMS = "films"  # the folder of what is encoded
 WEIGHTS = "dit.safetensors"  # what a folder of weights of `rooms` has
 
@@ -61,7 +63,7 @@ class LoraOrder:
     device: str = ""  # CUDA where there is one if empty
     threads: int = 1
     memory: int = 0  # bytes that may be taken; what is free if 0
-    tell: Callable[[str], object] = logger.info  # what it will take, before weights are read
+    tell: Callable[[str], object] = logger.info  # what it will take, before weights are read, and what is done
 
     def files(self) -> list[Path]:
         files = sorted(self.episodes.glob("*.safetensors"))
@@ -87,24 +89,51 @@ def stage_lora(model: str, order: LoraOrder, training: LoraTraining, *, steps: i
 
 
 def _framepack_task(model: str, order: LoraOrder, training: LoraTraining) -> LoraTask:
-    family, schedule = FAMILIES[model], Schedule.parse(order.schedule or WAN.schedules["vanilla"])
-    episodes, camera = order.files(), load_camera(order.phrases)
-    device = torch.device(order.device or _fastest())
-    parts = _load(model, order, schedule, rank=training.rank, device=device)
-    pictures = Pictures(parts.vae, family.latent_format(parts.vae), device=device)
-    films = list(encode_films(pictures, episodes, order.folder / FILMS, shape=order.frame_shape))
+    """Networks take turns, the VAE first and the transformer last: all of them at once need twice the room."""
+    schedule, camera = Schedule.parse(order.schedule or WAN.schedules["vanilla"]), load_camera(order.phrases)
+    networks = _outlined(model, order)
+    _foresee(model, order, networks, schedule=schedule, rank=training.rank)
     drawn = FilmTraining(schedule, prompt=order.prompt, history_noise=order.history_noise)
-    return film_task(family.student(parts, schedule), films, drawn, camera=camera, seed=order.seed)
+    films = _encode(order, networks, FAMILIES[model].latent_format)
+    parts = _remember(order, networks, films, drawn, camera)
+    return film_task(FAMILIES[model].student(parts, schedule), films, drawn, camera=camera, seed=order.seed)
 
 
-def _load(model: str, order: LoraOrder, schedule: Schedule, *, rank: int, device: torch.device) -> Any:
-    """All parts on the device, if they have room there beside what learning takes."""
-    checkpoint, found = CHECKPOINTS[model], find(order.weights, model)
+class _Networks(NamedTuple):
+    """Of a checkpoint, in outline until they are read."""
+
+    checkpoint: Family
+    found: Mapping[str, Found]
+    modules: dict[str, nn.Module]
+    precision: Precision
+    device: torch.device
+
+    def read(self, names: Iterable[str]) -> None:
+        own = {name: self.modules[name] for name in names}
+        fill_all(self.checkpoint, own, self.found, at=dict.fromkeys(own, self.device), precision=self.precision)
+
+    def release(self, names: Iterable[str]) -> None:
+        """Outlines again, whoever still refers to them."""
+        for name in names:
+            self.modules[name].to(META)
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()  # which is in pieces of other sizes than what comes next
+
+
+def _outlined(model: str, order: LoraOrder) -> _Networks:
+    """In the types that they will have."""
+    checkpoint, found, device = CHECKPOINTS[model], find(order.weights, model), torch.device(order.device or _fastest())
     precision = checkpoint.precision if device.type == "cuda" else EXACT
     modules = checkpoint.outline(found)
     for name, module in modules.items():
-        retype(module, precision.of(name), precise=checkpoint.precise if name == "transformer" else "")
-    others = FAMILIES[model].learned(modules["transformer"], schedule)
+        retype(module, precision.of(name), precise=checkpoint.precise if name == TRANSFORMER else "")
+    return _Networks(checkpoint, found, modules, precision, device)
+
+
+def _foresee(model: str, order: LoraOrder, networks: _Networks, *, schedule: Schedule, rank: int) -> None:
+    """Tell what learning will take; raises DoesNotFitError, or WrongWeightsError by the heads of the files."""
+    modules, precision, device = networks.modules, networks.precision, networks.device
+    others = FAMILIES[model].learned(modules[TRANSFORMER], schedule)
     lesson = Lesson(FAMILIES[model].linears, rank, others, frames=longest(order.files(), order.folder / FILMS))
     shapes = [shape for shape in SMALLER if math.prod(shape) < math.prod(order.frame_shape)]
     forecasts = (
@@ -113,8 +142,30 @@ def _load(model: str, order: LoraOrder, schedule: Schedule, *, rank: int, device
     )
     order.tell(f"training {model}")
     check(forecasts, memory=order.memory or free_memory(device), tell=order.tell)
-    fill_all(checkpoint, modules, found, at=dict.fromkeys(modules, device), precision=precision)
-    return checkpoint.assemble(modules, found, device=device)
+    check_fit(modules[TRANSFORMER], networks.found[TRANSFORMER])  # not after all films were encoded
+
+
+def _encode(order: LoraOrder, networks: _Networks, form: Callable[[Any], LatentFormat]) -> list[Path]:
+    """Films of all episodes."""
+    networks.read(["vae"])
+    vae = networks.modules["vae"]
+    pictures = Pictures(vae, form(vae), device=networks.device)
+    films = list(encode_films(pictures, order.files(), order.folder / FILMS, shape=order.frame_shape))
+    networks.release(["vae"])
+    order.tell(f"{len(films)} films are encoded")
+    return films
+
+
+def _remember(order: LoraOrder, networks: _Networks, films: list[Path], drawn: FilmTraining, camera: Camera) -> Any:
+    """Parts that need no encoders for these films; what is left of them is the transformer, which is read last."""
+    encoders = networks.modules.keys() - {"vae", TRANSFORMER}
+    networks.read(encoders)
+    parts = networks.checkpoint.assemble(networks.modules, networks.found, device=networks.device)
+    parts = remember(parts, films, drawn, camera=camera)
+    networks.release(encoders)
+    order.tell("prompts and start images are encoded")
+    networks.read([TRANSFORMER])
+    return parts
 
 
 def _rooms_task(_model: str, order: LoraOrder, _learning: LoraTraining) -> LoraTask:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.numpy import save_file
+from torch import nn
 from torch.profiler import ProfilerActivity, profile
 
 from model.checkpoints.fill import EXACT, outline
@@ -14,19 +15,19 @@ from model.checkpoints.wan import PRECISION
 from model.framepack.camera import load_camera
 from model.framepack.pictures import Pictures
 from model.hunyuan.framepack import latent_format as hunyuan_latents
-from model.lora.forecast import Lesson, check, foresee, free_memory
+from model.lora.forecast import Lesson, check, describe, foresee, free_memory
 from model.lora.framepack import FilmTraining, film_task
 from model.lora.students import HUNYUAN, WAN, hunyuan_learned, hunyuan_student, wan_learned, wan_student
 from model.lora.task import adapt
 from model.packing.schedule import Schedule
 from model.placement.anatomy import Work
 from model.placement.measure import measure
-from model.placement.plan import CONTEXT_BYTES, DoesNotFitError
+from model.placement.plan import CONTEXT_BYTES, ENCODE_BYTES, DoesNotFitError
 from model.wan.framepack import latent_format as wan_latents
 from tests.model.hunyuan import tiny as tiny_hunyuan
 from tests.model.wan import tiny as tiny_wan
 
-CPU = torch.device("cpu")
+CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 SCHEDULE = Schedule.parse("f1k1f4k4f2k2f1k1_g3")
 RANK, FACTOR = 4, 1.25
 
@@ -95,18 +96,37 @@ def test_it_follows_what_is_asked_for():
     assert forecast(rank=2 * RANK).learning == 2 * plain.learning
     assert forecast(others=7).learning == plain.learning + 20 * 7
     assert forecast(shape=(64, 256)).kept == 2 * plain.kept  # of twice the tokens
-    assert forecast(device=torch.device("cuda")).peak == plain.peak + CONTEXT_BYTES
+    added = [now - before for now, before in zip(forecast(device=CUDA).turns, plain.turns, strict=True)]
+    assert added == [CONTEXT_BYTES, CONTEXT_BYTES + ENCODE_BYTES, CONTEXT_BYTES]
     encoding = forecast(frames=10_001)
     assert encoding.peak > plain.peak and encoding.block == plain.block
+
+
+def test_networks_take_turns():
+    modules = {"transformer": outline(lambda: wan().transformer), "vae": outline(lambda: wan().vae)}
+    work = Work((64, 128), str(SCHEDULE))
+
+    def of(encoder, *, frames):
+        lesson = Lesson(WAN, RANK, 0, frames)
+        return foresee(modules | {"text_encoder": encoder}, lesson, work, precision=EXACT, device=CPU)
+
+    small, large = (nn.Linear(1000, size, bias=False, device="meta") for size in (1, 1000))
+    films, reads, learns = of(small, frames=33), of(large, frames=0), of(small, frames=0)
+    for turn, one in enumerate((films, reads, learns)):
+        assert one.peak == one.turns[turn] > max(one.turns[:turn] + one.turns[turn + 1 :])
+    assert learns.turns[2] == films.turns[2] == reads.turns[2]
+    assert reads.turns[1] - films.turns[1] == large.weight.nbytes - small.weight.nbytes
+    assert films.turns[0] > films.encoding + films.weights["vae"]
+    assert "in turns" in describe(films, memory=0) and "text_encoder" in describe(films, memory=0)
 
 
 def test_what_does_not_fit_is_refused_with_what_would():
     told: list[str] = []
     much, little = forecast(shape=(128, 192)), forecast()
-    weights = "which no setting lessens"
+    none = "and no smaller size would do"
     check(iter([("", much)]), memory=much.peak, tell=told.append)
     check(iter([("", much)]), memory=0, tell=told.append)  # not known
-    for memory, offer in ((little.peak, "--size 96x64 would take"), (1, weights), (little.peak - 1, weights)):
+    for memory, offer in ((little.peak, "--size 96x64 would take"), (1, none), (little.peak - 1, none)):
         with pytest.raises(DoesNotFitError, match=f"of free memory to train, got .*; .*{offer}") as refused:
             forecasts = iter([("", much), ("--size 192x128", much), ("--size 96x64", little)])
             check(forecasts, memory=memory, tell=told.append)

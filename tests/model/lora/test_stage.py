@@ -1,10 +1,13 @@
 """The whole way: a checkpoint in its official layout and recorded episodes in, adapters out."""
 
+import gc
 import json
+import weakref
 from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from safetensors.numpy import save_file
 
 from model.checkpoints.lora import LoraError
@@ -13,7 +16,7 @@ from model.framepack.camera import CameraError
 from model.large.assemble import assemble
 from model.large.settings import parse_settings
 from model.lora.films import FilmError
-from model.lora.stage import LoraOrder, stage_lora
+from model.lora.stage import TASKS, LoraOrder, stage_lora
 from model.lora.task import LoraTraining
 from model.placement.plan import DoesNotFitError
 from model.training.record import FORMAT
@@ -65,6 +68,27 @@ def test_it_goes_on_from_its_checkpoint(order):
     assert (order.folder / "films" / "0.safetensors").stat().st_mtime_ns == written
 
 
+ENCODING = ("AutoencoderKLWan", "UMT5EncoderModel", "AutoencoderKLHunyuanVideo", "LlamaModel", "CLIPTextModel")
+
+
+def in_memory():
+    """What encodes and has weights."""
+    modules = [one for one in gc.get_objects() if type(one).__name__ in (*ENCODING, "SiglipVisionModel")]
+    return {weakref.ref(one) for one in modules if any(not weight.is_meta for weight in one.parameters())}
+
+
+@pytest.mark.parametrize("model", ["wan", "framepack-f1"])
+def test_what_encodes_is_gone_before_the_transformer_is_read(order, model):
+    official.write_framepack(order.weights.roots[0], tiny_hunyuan.parts())
+    others, told = in_memory(), {}
+    task = TASKS[model](
+        model, replace(order, tell=lambda what: told.update({what: in_memory() - others})), LoraTraining()
+    )
+    assert list(told)[-2:] == ["2 films are encoded", "prompts and start images are encoded"]
+    assert set(map(len, told.values())) == {0}
+    assert torch.isfinite(task.loss(0)["loss"])
+
+
 def test_what_is_missing_is_said(order, tmp_path):
     with pytest.raises(LoraError, match="one of wan, wan-14b, framepack-f1, rooms, got 'clouds'"):
         stage_lora("clouds", order, LoraTraining(), steps=1)
@@ -83,8 +107,9 @@ def test_what_cannot_fit_is_refused_before_weights_are_read(order):
     with pytest.raises(DoesNotFitError, match="of free memory to train, got 0.0 GB"):
         stage_lora("wan", replace(order, memory=1, tell=told.append), LoraTraining(), steps=1)
     assert told[0] == "training wan" and told[1].startswith("peak ") and "transformer" in told[1]
-    with pytest.raises(WrongWeightsError):
+    with pytest.raises(WrongWeightsError, match="^transformer"):
         stage_lora("wan", order, LoraTraining(), steps=1)
+    assert not (order.folder / "films").exists()
 
 
 def test_smaller_frames_are_offered(order):
