@@ -3,7 +3,7 @@
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -15,17 +15,22 @@ from tests.model.hunyuan import tiny
 
 pytestmark = pytest.mark.browser
 
-SETTINGS = "device=cpu width=80 height=48 schedule=f1k1f16k4f2k2f1k1_g3 steps=2"
+SETTINGS = "device=cpu width=80 height=48 schedule=td_f1k1f16k4f2k2f1k1_g3 steps=2"
 STOP_SECONDS = 15.0
+WRITERS: dict[str, Callable[[Path], object]] = {
+    "framepack-f1": lambda shelf: official.write_framepack(shelf, tiny.parts(), layout=official.cached),
+    "wan": lambda shelf: official.write_wan(shelf, layout=official.cached),
+    "helios": official.write_helios,
+}
 
 
-@pytest.fixture(scope="module")
-def large(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Address of `rewander play` with files in the layout of Hugging Face's cache."""
+@pytest.fixture(scope="module", params=["framepack-f1", "wan", pytest.param("helios", marks=pytest.mark.slow)])
+def large(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str]]:
+    """A model, and the address of `rewander play` with its files."""
     shelf = tmp_path_factory.mktemp("weights")
-    official.write_framepack(shelf, tiny.parts(), layout=official.cached)
+    WRITERS[request.param](shelf)
     command = "from server.cli import app; app()"
-    model = f"framepack-f1 weights='{shelf}' {SETTINGS}"
+    model = f"{request.param} weights='{shelf}' {SETTINGS}"
     process = subprocess.Popen(
         [sys.executable, "-c", command, "play", "--model", model, "--port=0", "--no-browser"],
         cwd=Path(__file__).parents[2],
@@ -38,15 +43,16 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         line = process.stdout.readline()
         assert line.startswith("Play at http"), line
         try:
-            yield line.removeprefix("Play at ").strip()
+            yield request.param, line.removeprefix("Play at ").strip()
         finally:
             process.terminate()
             process.wait(STOP_SECONDS)
 
 
-def test_it_is_played_with_keys_and_words(page: Page, large: str) -> None:
-    enter(page, large, "?transport=ws&seed=3")
-    expect(page.locator("#place-text")).to_contain_text("framepack-f1")
+def test_it_is_played_with_keys_and_words(page: Page, large: tuple[str, str]) -> None:
+    model, address = large
+    enter(page, address, "?transport=ws&seed=3")
+    expect(page.locator("#place-text")).to_contain_text(model)
     before = picture(page)
     page.keyboard.down("KeyW")
     page.wait_for_function("rewander.lastReceipt.applied_seq >= 1")
