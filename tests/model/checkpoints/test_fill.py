@@ -7,8 +7,9 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from model.checkpoints.fill import Target, fill, outline, slots_of
+from model.checkpoints.fill import Target, check_fit, fill, outline, slots_of
 from model.checkpoints.places import Component, Found, WrongWeightsError
+from model.checkpoints.wan_names import original
 from tests.model.wan import tiny
 
 CPU = torch.device("cpu")
@@ -45,6 +46,24 @@ def test_names_may_have_a_prefix(tmp_path: Path, prefix: str) -> None:
     assert {prefix + name for name in net.state_dict()} == set(written)
     assert torch.equal(net.last.weight, written[f"{prefix}last.weight"])
     assert torch.equal(net.steps, torch.arange(4.0))
+
+
+def test_what_does_not_fit_is_known_by_its_head(tmp_path: Path) -> None:
+    net = outline(Net)
+    check_fit(net, stored(tmp_path, weights("model.")))
+    assert net.last.weight.is_meta
+    for wrong, said in (({"last.weight": torch.zeros(3, 2)}, "shape"), ({"third.bias": torch.ones(1)}, "unknown")):
+        with pytest.raises(WrongWeightsError, match=f"{said}.*hf download owner/name"):
+            check_fit(net, stored(tmp_path, weights() | wrong))
+
+
+def test_wans_own_names_are_a_wans_only(tmp_path: Path) -> None:
+    written = tiny.transformer().state_dict()
+    renamed = {f"model.diffusion_model.{original(name)}": tensor for name, tensor in written.items()}
+    net = fill(outline(tiny.transformer), stored(tmp_path, renamed), Target(CPU, torch.float32))
+    assert all(torch.equal(tensor, written[name]) for name, tensor in net.state_dict().items())
+    with pytest.raises(WrongWeightsError, match="unknown: head.head.weight"):
+        check_fit(outline(Net), stored(tmp_path, weights() | {"head.head.weight": torch.ones(1)}))
 
 
 def test_what_is_precise_is_said_by_whole_names(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from model.checkpoints.places import Component, MissingWeightsError, Shelf
+from model.checkpoints.places import Component, MissingWeightsError, Shelf, stand_in
 
 UNET = Component("transformer", "owner/name", "unet", "weights")
 
@@ -71,3 +71,18 @@ def test_an_index_that_is_none_is_named(tmp_path: Path, index: str) -> None:
     (folder / "weights.safetensors.index.json").write_text(index)
     with pytest.raises(MissingWeightsError, match="weights.safetensors.index.json"):
         Shelf((tmp_path,)).find(UNET)
+
+
+def test_one_file_or_an_index_stands_in(tmp_path: Path) -> None:
+    folder = write(tmp_path, shards=3)
+    alone = stand_in(UNET, folder / "weights-1-of-3.safetensors")
+    assert alone.num_bytes == 10 and alone.is_configured
+    index = folder / "weights.safetensors.index.json"
+    assert stand_in(UNET, index).num_bytes == 30
+    (folder / "config.json").unlink()
+    assert not stand_in(UNET, index).is_configured
+    (folder / "weights-2-of-3.safetensors").unlink()
+    for path in (index, folder / "other.safetensors", folder / "other.safetensors.index.json", folder):
+        missing = folder / "weights-2-of-3.safetensors" if path == index else path
+        with pytest.raises(MissingWeightsError, match=f"no file {missing}.*hf download owner/name --include 'unet/"):
+            stand_in(UNET, path)
