@@ -8,9 +8,11 @@ import typer
 
 from .extras import extra
 
+VARIANTS_RATE = 1e-3  # for a hundred steps or so
+
 
 def train(
-    stage: Annotated[str, typer.Argument(help="start, vae, depth, reach, dit, polish, export; or lora.")],
+    stage: Annotated[str, typer.Argument(help="start, vae, depth, reach, dit, polish, export; or lora, variants.")],
     folder: Annotated[Path, typer.Argument(help="Checkpoints, logs and samples; training resumes from them.")],
     episodes: Annotated[Path, typer.Option(help="Recorded episodes.")] = Path("data/rooms"),
     steps: Annotated[int | None, typer.Option(min=1, help="Steps in all, those done before included.")] = None,
@@ -36,9 +38,11 @@ def train(
 
     `lora` teaches a large model the episodes' world and keys, or `rooms` other schedules, +D (a codebook) or noise on
     its history; the adapters are then in FOLDER/lora. --episodes may be the latents of another training of `rooms`.
+
+    `variants` trains all adapters of `rooms` that `rewander eval drift` takes, each in a folder of its name.
     """
     threads = threads or max(1, (os.cpu_count() or 2) - 1)
-    if stage == "lora":
+    if stage in {"lora", "variants"}:
         asked: dict[str, Any] = {"folder": folder, "episodes": episodes, "prompt": prompt, "schedule": schedule}
         asked |= {
             "history_noise": history_noise,
@@ -49,14 +53,17 @@ def train(
         }
         asked |= {"tell": typer.echo} | ({"phrases": phrases} if phrases else {})
         places = {"weights": weights or [], "size": size}
-        _fine_tune(model, asked, places, learning={"rank": rank, "rate": rate}, steps=steps or 2_000)
+        if stage == "variants":
+            _tune_variants(asked, places, rank=rank, steps=steps)
+        else:
+            _fine_tune(model, asked, places, learning={"rank": rank, "rate": rate}, steps=steps or 2_000)
         return
     with extra("train"):
         from model.training.record import EpisodeError
         from model.training.stages import STAGES, StageError, Workshop, export, fastest_device, start, use_threads
 
     if stage not in {"start", *STAGES, "export"}:
-        raise typer.BadParameter(f"expected one of start, {', '.join(STAGES)}, export or lora, got {stage!r}")
+        raise typer.BadParameter(f"expected one of start, {', '.join(STAGES)}, export, lora or variants, got {stage!r}")
     use_threads(threads)
     shop = Workshop(folder, episodes, device or fastest_device())
     try:
@@ -69,6 +76,20 @@ def train(
             run(shop, steps=steps or usual, seed=seed)
     except (StageError, EpisodeError) as error:
         raise typer.BadParameter(str(error)) from error
+
+
+def _tune_variants(asked: dict[str, Any], places: dict[str, Any], *, rank: int, steps: int | None) -> None:
+    """Each of them on the episodes as the first one has encoded them."""
+    with extra("train"):
+        from model.evaluation.rows import variants
+
+    encoded = asked["folder"] / next(iter(variants())) / "latents"
+    for name, variant in variants().items():
+        own = {"folder": asked["folder"] / name, "schedule": ",".join(variant.schedules)}
+        own |= {"episodes": encoded} if encoded.exists() else {}
+        own |= {"history_noise": variant.noise} | ({"entries": variant.entries} if variant.entries else {})
+        learning = {"rank": rank, "rate": VARIANTS_RATE}
+        _fine_tune("rooms", asked | own, places, learning=learning, steps=steps or variant.steps)
 
 
 def _fine_tune(

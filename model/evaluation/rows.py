@@ -27,6 +27,15 @@ SCHEDULES = {
 }
 
 
+class Variant(NamedTuple):
+    """A fine-tuning that rows take: what `rewander train lora --model rooms` is asked for."""
+
+    schedules: tuple[str, ...]
+    steps: int
+    entries: int = 0  # of the codebook, for +D
+    noise: float = 0.0  # on the history
+
+
 class Published(NamedTuple):
     """What the paper prints, as far as we could find it."""
 
@@ -63,6 +72,18 @@ def rows(parts: tuple[Part, ...] = PARTS) -> list[Row]:
     """All rows of some parts."""
     made = {"schedules": _schedules, "alternatives": _alternatives, "codebooks": _codebooks}
     return [row for part in parts for row in made[part]()]
+
+
+def variants() -> dict[str, Variant]:
+    """All that some row takes, by name. No tail is shown in training: a tail's rows take what others have learnt."""
+    plain = [schedule for schedule in SCHEDULES.values() if Schedule.parse(schedule).tail in ("", "td")]
+    both = dict.fromkeys([*plain, *(mirrored(schedule) for schedule in plain)])
+    made = {
+        "schedules": Variant(tuple(both), 140),
+        "schedules-discrete": Variant(tuple(f"{schedule}+D" for schedule in plain), 140, entries=USUAL),
+        "noise": Variant((WINDOW,), 80, noise=0.5),
+    }
+    return made | {f"discrete-{size}": Variant((RELEASED + "+D",), 80, entries=size) for size in ENTRIES}
 
 
 def mirrored(schedule: str) -> str:

@@ -7,9 +7,13 @@ import pytest
 from safetensors.numpy import load_file, save_file
 from typer.testing import CliRunner
 
+from model.drift.discretize import CODEBOOK
+from model.evaluation.rows import variants
+from model.lora.files import LORA
 from model.training.record import FORMAT
 from server.cli import app
 from tests.model.checkpoints import official
+from tests.model.training.episodes import data
 from tests.model.wan import tiny
 
 
@@ -53,3 +57,30 @@ def test_what_is_wrong_is_said(folder: Path) -> None:
     assert code == 2 and "a rate above 0" in output
     code, output = train(folder, "--model", "wan-14b")
     assert code == 2 and "hf download Wan-AI/Wan2.1-T2V-14B-Diffusers" in output
+
+
+@pytest.mark.slow
+def test_all_fine_tunings_of_the_tables_are_trained(tmp_path: Path) -> None:
+    latents = tmp_path / "latents"
+    latents.mkdir()
+    made = data()
+    for name, part in made._asdict().items():
+        np.save(latents / f"{name}.npy", part)
+    (latents / "done").write_text(str(len(made.poses)))
+    command = [
+        "train",
+        "variants",
+        f"{tmp_path}/adapters",
+        "--episodes",
+        f"{latents}",
+        "--steps",
+        "1",
+        "--threads",
+        "1",
+    ]
+    result = CliRunner().invoke(app, command, catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    for name, variant in variants().items():
+        folder = tmp_path / "adapters" / name / "lora"
+        assert (folder / LORA).exists()
+        assert (folder / CODEBOOK).exists() == (variant.entries > 0)

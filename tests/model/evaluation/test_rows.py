@@ -1,9 +1,11 @@
 import pytest
 
 from model.drift.orders import Clip, forward, inverted
-from model.evaluation.rows import ENTRIES, PARTS, RELEASED, SCHEDULES, mirrored, rows
+from model.evaluation.rows import ENTRIES, PARTS, RELEASED, SCHEDULES, mirrored, rows, variants
+from model.lora.rooms import RoomsTraining
 from model.packing.schedule import Schedule
 from model.rooms.layout import layout_of
+from model.training.context import showing_of
 
 
 def test_every_row_has_a_plan_that_latents_of_rooms_can_follow() -> None:
@@ -41,6 +43,21 @@ def test_rows_that_differ_in_words_alone_are_one_run() -> None:
     assert made["schedules", "symmetric inverted"] == made["schedules", "level-duplication inverted"]
     assert made["alternatives", "inverted"] != made["alternatives", "inverted, 24 ahead"]
     assert len(set(made.values())) > 25
+
+
+def test_every_fine_tuning_that_a_row_takes_can_be_trained() -> None:
+    made = variants()
+    assert {name for row in rows() for name in row.variants if name} == set(made)
+    for name, variant in made.items():
+        training = RoomsTraining(variant.schedules, noise=variant.noise)
+        assert len(set(training.schedules)) == len(training.schedules)
+        for schedule in training.schedules:
+            parsed = Schedule.parse(schedule)
+            assert parsed.is_discrete == (variant.entries > 0)
+            showing_of(schedule, size=16, ahead=training.ahead)
+        users = [row for row in rows() if row.variants[0] == name and Schedule.parse(row.schedule).tail in ("", "td")]
+        assert {row.schedule for row in users} <= set(variant.schedules)
+        assert {row.entries for row in users} == {variant.entries}
 
 
 def test_mirrored_schedules_see_as_much_on_either_side() -> None:
