@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -25,14 +26,24 @@ def spaced(num_frames: int, num: int) -> list[int]:
     return [round(float(time)) for time in np.linspace(0, num_frames - 1, num)]
 
 
-def plot_lines(lines: Mapping[str, tuple[np.ndarray, np.ndarray]], path: Path, *, x: str, y: str, title: str) -> None:
-    """Draw named curves (x values, y values) into a PNG or SVG file."""
+def plot_lines(
+    lines: Mapping[str, tuple[np.ndarray, np.ndarray]],
+    path: Path,
+    *,
+    x: str,
+    y: str,
+    title: str,
+    marks: Mapping[str, Sequence[str]] = MappingProxyType({}),
+) -> None:
+    """Draw named curves (x values, y values) into a PNG or SVG file; `marks` are written at the points of a curve."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7, 4), layout="constrained")
     axes = figure.add_subplot()
     for name, (xs, ys) in lines.items():
         axes.plot(xs, ys, marker="." if len(xs) < 40 else "", label=name)
+        for point, mark in zip(zip(xs, ys, strict=True), marks.get(name, ()), strict=False):
+            axes.annotate(mark, point, textcoords="offset points", xytext=(5, 4), fontsize="small")
     axes.set(xlabel=x, ylabel=y, title=title)
     axes.grid(alpha=0.3)
     axes.legend(fontsize="small")

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -107,29 +108,37 @@ def _ranks(values: np.ndarray) -> np.ndarray:
 def plot_tables(found: Found, folder: Path) -> None:
     """Drift against revisit PSNR by noise (Pareto), and both against the entries of the codebook."""
     lines = {
-        name: _curve(found, "alternatives", [f"noise {sigma}, {name}" for sigma in ("0", "0.1", "0.5")])
+        name: _curve(found, "alternatives", {f"noise {sigma}, {name}": sigma for sigma in ("0", "0.1", "0.5")})
         for name in ("noise-trained", "as trained")
     }
-    _plot({name: line for name, line in lines.items() if len(line[0])}, folder / "noise.png", "Noise on the history")
+    _plot({name: line for name, line in lines.items() if line.marks}, folder / "noise.png", "Noise on the history")
     sizes = {
-        name: _curve(found, "codebooks", [*(f"K={k}{suffix}" for k in ENTRIES), "none"])
+        name: _curve(found, "codebooks", {f"K={k}{suffix}": f"K={k}" for k in ENTRIES} | {"none": "none"})
         for name, suffix in (("trained", ""), ("untrained", ", untrained"))
     }
-    _plot(
-        {name: line for name, line in sizes.items() if len(line[0]) > 1}, folder / "codebooks.png", "Entries, 8 to none"
-    )
+    swept = {name: line for name, line in sizes.items() if len(line.marks) > 1}
+    _plot(swept, folder / "codebooks.png", "Entries of the codebook")
 
 
-def _plot(lines: dict[str, tuple[np.ndarray, np.ndarray]], path: Path, title: str) -> None:
+class _Curve(NamedTuple):
+    drift: np.ndarray  # per cent
+    psnr: np.ndarray  # of what is seen again
+    marks: list[str]
+
+
+def _plot(lines: dict[str, _Curve], path: Path, title: str) -> None:
     if lines:
-        plot_lines(lines, path, x="drift of sharpness (Eq. 7), %", y="revisit PSNR, dB", title=title)
+        points = {name: (line.drift, line.psnr) for name, line in lines.items()}
+        marks = {name: line.marks for name, line in lines.items()}
+        axes = {"x": "drift of sharpness (Eq. 7), %", "y": "revisit PSNR, dB"}
+        plot_lines(points, path, **axes, title=title, marks=marks)
 
 
-def _curve(found: Found, part: Part, names: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-    """Drift in per cent and revisit PSNR of the rows that there are."""
-    points = [(_value(found, part, name, DRIFT), _value(found, part, name, REVISIT)) for name in names]
-    kept = [(100 * x, y) for x, y in points if x is not None and y is not None]
-    return np.array([x for x, _ in kept]), np.array([y for _, y in kept])
+def _curve(found: Found, part: Part, names: Mapping[str, str]) -> _Curve:
+    """Of the rows that there are; `names` of rows with what is written at their points."""
+    rows = ((_value(found, part, name, DRIFT), _value(found, part, name, REVISIT), names[name]) for name in names)
+    kept = [(100 * x, y, mark) for x, y, mark in rows if x is not None and y is not None]
+    return _Curve(np.array([x for x, _, _ in kept]), np.array([y for _, y, _ in kept]), [mark for _, _, mark in kept])
 
 
 def _paired(found: Found, plain: Mapping[str, float], suffix: str, figure: str) -> list[tuple[float, float]]:

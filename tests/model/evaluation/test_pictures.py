@@ -32,3 +32,11 @@ def test_a_plot_is_drawn(tmp_path):
     plot_lines({"a": (np.arange(3), np.arange(3)), "b": (np.arange(3), np.ones(3))}, path, x="x", y="y", title="t")
     colours = np.asarray(Image.open(path).convert("RGB")).reshape(-1, 3)
     assert len(np.unique(colours, axis=0)) > 50
+
+
+def test_points_have_marks(tmp_path):
+    curve = {"a": (np.arange(2), np.arange(2))}
+    plot_lines(curve, tmp_path / "plain.png", x="x", y="y", title="t")
+    plot_lines(curve, tmp_path / "marked.png", x="x", y="y", title="t", marks={"a": ["one", "two"]})
+    plain, marked = (np.asarray(Image.open(tmp_path / f"{name}.png").convert("L")) for name in ("plain", "marked"))
+    assert (plain != marked).sum() > 100
