@@ -18,6 +18,7 @@ TURNS = {  # by EXIF's orientation, what undoes it
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+TOO_LARGE = (Image.DecompressionBombError, Image.DecompressionBombWarning)  # the second where warnings are errors
 MAX_PIXELS = 16_000_000  # 60 kB can claim a hundred times as many
 
 
@@ -34,7 +35,7 @@ def read_image(data: bytes) -> np.ndarray:
             return np.asarray(_upright(image).convert("RGB"))
     except ProtocolError:
         raise
-    except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+    except (UnidentifiedImageError, OSError, ValueError, SyntaxError, *TOO_LARGE) as error:
         raise ProtocolError("input.image", f"expected a JPEG, PNG or WebP, got something else: {error}") from error
 
 
