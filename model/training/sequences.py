@@ -61,11 +61,15 @@ def episode_of(data: Latents, index: int, stride: int) -> Episode:
 
 
 def draw(data: Latents, drawing: Drawing, rng: np.random.Generator) -> Batch:
-    """A random batch; recalled frames are chosen by pose for what the targets will see, as at play time."""
-    span = np.arange(-RECENT, drawing.targets)
+    """A random batch; recalled frames are chosen by pose for what the targets will see, as at play time.
+
+    Strides at which an episode is too short for the targets are left out.
+    """
+    span, length = np.arange(-RECENT, drawing.targets), data.latents.shape[1]
+    strides = [stride for stride in drawing.strides if (length - 1) // stride >= drawing.targets] or [1]
     picks = []
     for _ in range(drawing.batch):
-        e, stride = int(rng.integers(len(data.latents))), int(rng.choice(drawing.strides))
+        e, stride = int(rng.integers(len(data.latents))), int(rng.choice(strides))
         episode = episode_of(data, e, stride)
         frames = len(episode.poses)
         first = 1 if rng.random() < 0.05 else int(rng.integers(1, frames - drawing.targets + 1))

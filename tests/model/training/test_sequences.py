@@ -49,3 +49,10 @@ def test_a_faster_walk_takes_every_so_manieth_frame_and_all_its_controls() -> No
         kept = at_once.frames[b].clamp(min=0)
         assert np.array_equal(made.poses[e][3 * kept], at_once.poses[b])
         assert np.array_equal(made.poses[e][3 * at_once.memory_frames[b][0]], at_once.memory_poses[b, 0])
+
+
+def test_walks_are_no_faster_than_their_length_allows() -> None:
+    made = data()  # of 60 frames
+    drawing = Drawing(batch=8, targets=12, strides=(1, 4, 5, 8))
+    drawn = {s for seed in range(10) for s in draw(made, drawing, np.random.default_rng(seed)).strides.tolist()}
+    assert drawn == {1, 4}
