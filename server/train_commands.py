@@ -83,8 +83,9 @@ def _tune_variants(asked: dict[str, Any], places: dict[str, Any], *, rank: int, 
     with extra("train"):
         from model.evaluation.rows import variants
 
-    encoded = asked["folder"] / next(iter(variants())) / "latents"
-    for name, variant in variants().items():
+    made = variants()
+    encoded = asked["folder"] / next(iter(made)) / "latents"
+    for name, variant in made.items():
         own = {"folder": asked["folder"] / name, "schedule": ",".join(variant.schedules)}
         own |= {"episodes": encoded} if encoded.exists() else {}
         own |= {"history_noise": variant.noise} | ({"entries": variant.entries} if variant.entries else {})

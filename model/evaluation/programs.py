@@ -40,7 +40,7 @@ def controls_along(camera: Camera, poses: np.ndarray) -> np.ndarray:
 
 
 def control_towards(camera: Camera, here: np.ndarray, there: np.ndarray) -> np.ndarray:
-    """The control (3,) float32 that leads from pose `here` (3,) to `there` (3,), or that way at full speed."""
+    """The control (3,) float32 from pose `here` (3,) to `there` (3,), each axis as far as full speed goes."""
     return np.asarray(_wanted(camera, np.stack([here, there]))[0].clip(-1, 1), np.float32)
 
 

@@ -19,6 +19,7 @@ from ..rooms.views import Preview
 from ..rooms.weights import Networks
 from ..rooms.world import SCHEDULE
 from ..training.context import Showing, predict, previews, showing_of
+from ..training.dit import flow_errors, noised
 from ..training.latents import Latents
 from ..training.sequences import RECENT, Batch, Drawing, corrupt, draw, noise_like
 from ..training.teachers import Teachers, freeze, with_own_depth, with_targets
@@ -92,15 +93,12 @@ class Lesson:
                 shown, pure = self._previews(past), torch.ones(clean.shape[:2], device=clean.device)
                 made = predict(dit, past, self.showing, shown, noisy=noise_like(clean, generator), sigma=pure)
                 past = self._coded(with_targets(self._teachers, past, made))
-        sigma, pure = (torch.rand(clean.shape[:2], generator=generator, device=clean.device) for _ in range(2))
-        sigma = torch.where(pure < 0.35, 1.0, 0.1 + 0.9 * sigma)
-        level = sigma[..., None, None, None]
+        noisy, sigma = noised(clean, generator)
         with torch.no_grad():
             shown = self._previews(past)
-        noisy = (1 - level) * clean + level * noise_like(clean, generator)
         predicted = predict(dit, past, self.showing, shown, noisy=noisy, sigma=sigma)
-        error = (predicted - clean).square().mean((2, 3, 4))
-        return {"loss": (error / (sigma.square() + 0.25)).mean(), f"own_{own}": error.mean().detach()}
+        error, loss = flow_errors(predicted, clean, sigma)
+        return {"loss": loss, f"own_{own}": error.mean().detach()}
 
     @property
     def _teachers(self) -> Teachers:

@@ -28,6 +28,7 @@ from ..rooms.weights import SHIPPED, Networks, load_weights
 from ..rooms.world import SCHEDULE
 from ..training.latents import Latents, encode_episodes, load_latents
 from ..training.loop import Run
+from ..training.stages import fastest_device
 from ..wan.framepack import WAN
 from ..wan.framepack import latent_format as wan_latents
 from .films import encode_films, longest
@@ -122,7 +123,11 @@ class _Networks(NamedTuple):
 
 def _outlined(model: str, order: LoraOrder) -> _Networks:
     """In the types that they will have."""
-    checkpoint, found, device = CHECKPOINTS[model], find(order.weights, model), torch.device(order.device or _fastest())
+    checkpoint, found, device = (
+        CHECKPOINTS[model],
+        find(order.weights, model),
+        torch.device(order.device or fastest_device()),
+    )
     precision = checkpoint.precision if device.type == "cuda" else EXACT
     modules = checkpoint.outline(found)
     for name, module in modules.items():
@@ -172,7 +177,7 @@ def _rooms_task(_model: str, order: LoraOrder, _learning: LoraTraining) -> LoraT
     """`order.weights` may name a folder of weights, `order.episodes` one of episodes or of what training encoded."""
     training = RoomsTraining(tuple((order.schedule or SCHEDULE).split(",")), noise=order.history_noise)
     networks, _ = load_weights(next((path for path in order.weights.roots if (path / WEIGHTS).exists()), SHIPPED))
-    device, run = order.device or _fastest(), order.folder / "lora"
+    device, run = order.device or fastest_device(), order.folder / "lora"
     data = _rooms_latents(order, networks)
     is_discrete = any(Schedule.parse(schedule).is_discrete for schedule in training.schedules)
     codebook = codebook_in(run, data, size=order.entries, seed=order.seed) if is_discrete else None
@@ -189,10 +194,6 @@ def _rooms_latents(order: LoraOrder, networks: Networks) -> Latents:
     for _ in encode_episodes(networks.vae, order.files(), order.folder / "latents"):
         pass
     return load_latents(order.folder / "latents")
-
-
-def _fastest() -> str:
-    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 class _Family(NamedTuple):

@@ -80,18 +80,28 @@ def dit_loss(
     for _ in range(own):
         with torch.no_grad():
             context = _after_own(model, teachers, context, noise_like(clean, generator))
-    sigma, pure = (torch.rand(clean.shape[:2], generator=generator, device=clean.device) for _ in range(2))
-    sigma = torch.where(pure < 0.35, 1.0, 0.1 + 0.9 * sigma)
-    level = sigma[..., None, None, None]
+    noisy, sigma = noised(clean, generator)
     with torch.no_grad():
         shown = previews(teachers, context, showing, edge=model.config.camera.edge)
-    noisy = (1 - level) * clean + level * noise_like(clean, generator)
     predicted = predict(model, context, showing, shown, noisy=noisy, sigma=sigma)
-    error = (predicted - clean).square().mean((2, 3, 4))
-    loss = (error / (sigma.square() + 0.25)).mean()
+    error, loss = flow_errors(predicted, clean, sigma)
     first = error[sigma == 1].mean().detach() if bool((sigma == 1).any()) else error.mean().detach()
     base = (shown.base.unflatten(0, clean.shape[:2]) - clean).square().mean()
     return {"loss": loss, f"own_{own}": first, f"base_{own}": base}
+
+
+def noised(clean: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Targets (B, L, C, h, w) on their way from noise, a third at pure noise, and their levels (B, L)."""
+    sigma, pure = (torch.rand(clean.shape[:2], generator=generator, device=clean.device) for _ in range(2))
+    sigma = torch.where(pure < 0.35, 1.0, 0.1 + 0.9 * sigma)
+    level = sigma[..., None, None, None]
+    return (1 - level) * clean + level * noise_like(clean, generator), sigma
+
+
+def flow_errors(predicted: Tensor, clean: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
+    """Squared errors (B, L) of clean targets (B, L, C, h, w), and the loss: the less noise, the more they count."""
+    error = (predicted - clean).square().mean((2, 3, 4))
+    return error, (error / (sigma.square() + 0.25)).mean()
 
 
 def _after_own(model: DiT, teachers: Teachers, batch: Batch, noise: Tensor) -> Batch:
