@@ -3,8 +3,6 @@
 Legend: V videos, S seeds, M generated frames.
 """
 
-import hashlib
-import json
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
@@ -23,6 +21,7 @@ from ..rooms.weights import SHIPPED
 from ..rooms.world import Rooms, load
 from .cases import decoded
 from .courses import Course, Figures, courses, figures_of
+from .kept import keep, kept, place_of
 from .pictures import spaced, strip
 from .rollout import Recall, Record
 from .rows import Row
@@ -89,14 +88,14 @@ def run_rows(
         if variant is None:
             yield row, None
             continue
-        path = trials.out / "rows" / f"{_identity(row, trials, variant)}.json"
+        path = _place(row, trials, variant)
         if not path.exists():
             tell(f"{number} of {len(rows)}: {row.name} ({row.schedule}{', ' + variant if variant else ''})")
             model, codebook = prepared(row, trials, variant)
             loaded = loaded or courses(model, trials.frozen, videos=trials.videos, frames=trials.frames)
             result = _run(row, model, codebook, loaded, trials=trials, recall=recall)
-            _save(path, row, result)
-        yield row, _load(path)
+            keep(path, asdict(row.doing()), asdict(result))
+        yield row, Result(**kept(path))
 
 
 def prepared(row: Row, trials: Trials, variant: str) -> tuple[Rooms, Codebook | None]:
@@ -167,29 +166,13 @@ def _generate(row: Row, offline: Offline, walks: Sequence[Walk], *, first: int, 
     return tail
 
 
-def _identity(row: Row, trials: Trials, variant: str) -> str:
-    """Of a run: what is done, with which weights, on how much."""
+def _place(row: Row, trials: Trials, variant: str) -> Path:
+    """Of the result of a run: what is done, with which weights, on how much."""
     folder = trials.folder_of(variant)
     files = [trials.weights / f"{name}.safetensors" for name in ("vae", "depth", "dit")]
     files += [] if folder is None else [folder / LORA, *folder.glob(CODEBOOK)]
-    weights = [_digest(path) for path in files]
-    asked = [asdict(row.doing()), weights, trials.videos, trials.seeds, trials.frames]
-    return hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:16]
-
-
-def _digest(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def _save(path: Path, row: Row, result: Result) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial_path = path.with_suffix(".part")
-    partial_path.write_text(json.dumps({"row": asdict(row.doing()), "result": asdict(result)}, indent=1) + "\n")
-    partial_path.rename(path)
-
-
-def _load(path: Path) -> Result:
-    return Result(**json.loads(path.read_text())["result"])
+    extent = (trials.videos, trials.seeds, trials.frames)
+    return place_of(trials.out, asdict(row.doing()), files=files, extent=extent)
 
 
 def _save_strip(trials: Trials, row: Row, reference: np.ndarray, shown: np.ndarray) -> None:
