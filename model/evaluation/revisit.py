@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..rooms.world import Rooms
+from ..world_model import WorldModel
 from .cases import Case, Method, Poses, decoded, records
 from .metrics import lpips, psnr, ssim
 from .rollout import rollout
@@ -27,7 +28,7 @@ class Replay:
     poses: np.ndarray  # (V, M, 3) float32, as the model believes
 
 
-def replay(model: Rooms, cases: Sequence[Case], method: Method, *, poses: Poses, seed: int = 0) -> Replay:
+def replay(model: WorldModel, cases: Sequence[Case], method: Method, *, poses: Poses, seed: int = 0) -> Replay:
     """Generate what follows the context of each case; `cases` are of one set."""
     first, count = cases[0].first, len(cases[0].reference)
     start = records(cases, poses, is_foreign=method.is_foreign)
