@@ -5,9 +5,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from memory_bank import BankConfig, MemoryBank, ModeName, Query
+from memory_bank import BankConfig, MemoryBank, ModeName, Query, Tuning
 from model.evaluation.cases import Method
-from model.evaluation.rollout import Record, no_recall
+from model.evaluation.rollout import Record, history_at, no_recall, sample
 from model.world_model import State, WorldModel
 
 from .session import LOOKAHEAD_SECONDS, NUM_TARGETS, expected_poses
@@ -23,6 +23,10 @@ class Policy:
     novelty: float | None = KEEP_ALL  # None: as a session's
     knows_poses: bool = False  # true poses instead of the model's own
     is_foreign: bool = False
+    tuning: Tuning = Tuning()
+    num: int | None = None  # memories; None: one for each slot
+    lookahead: float = LOOKAHEAD_SECONDS
+    keeps_last: bool = False  # a view that is seen again takes the place of what was kept of it
 
 
 POLICIES = {
@@ -44,13 +48,13 @@ def methods(model: WorldModel, names: Sequence[str], *, field_of_view: float) ->
     unknown = set(names) - {"off", *POLICIES}
     if unknown:
         raise ValueError(f"expected methods of off, {', '.join(POLICIES)}, got {', '.join(sorted(unknown))}")
-    return [_method(model, name, field_of_view) for name in names]
+    return [method_of(model, POLICIES.get(name), name=name, field_of_view=field_of_view) for name in names]
 
 
-def _method(model: WorldModel, name: str, field_of_view: float) -> Method:
-    if name == "off":
+def method_of(model: WorldModel, policy: Policy | None, *, name: str, field_of_view: float) -> Method:
+    """A policy by a name; none recalls nothing."""
+    if policy is None:
         return Method(name, lambda: no_recall)
-    policy = POLICIES[name]
     return Method(name, lambda: BankRecall(model, policy, field_of_view=field_of_view), policy.is_foreign)
 
 
@@ -75,15 +79,18 @@ class BankRecall:
         if line is None:
             line = self._lines[record] = self._new_line()
         self._remember(line, record.library or record, now)
+        mode, spec = self._policy.mode, self._model.spec
+        latent = self._draft(line.state, record, now) if mode == "draft" else record.latents[now - 1]
         query = Query(
             index=now - 1,
-            key=self._model.features(record.latents[now - 1 : now])[0],
-            latent=record.latents[now - 1],
-            num=self._model.spec.num_recalled,
-            context=frozenset({0, *range(max(0, now - self._model.spec.num_recent), now)}),
-            mode=self._policy.mode,
-            poses=self._targets(line.state, record, now),
-            field_of_view=self._field_of_view if self._policy.mode == "fov" else None,
+            key=self._model.features(latent[None])[0],
+            latent=latent,
+            num=self._policy.num or spec.num_recalled,
+            context=frozenset({0, *range(max(0, now - spec.num_recent), now)}),
+            mode=mode,
+            poses=self._targets(line.state, record, now) if mode in ("pose", "fov") else None,
+            field_of_view=self._field_of_view if mode == "fov" else None,
+            tuning=self._policy.tuning,
         )
         return line.bank.recall(query).ids
 
@@ -107,17 +114,37 @@ class BankRecall:
         poses = self._known_poses(source)
         keys = self._model.features(source.latents[new.start : new.stop])
         for index, key in zip(new, keys, strict=True):
+            if self._policy.keeps_last:
+                self._make_way(line.bank, index, key)
             line.bank.remember(index=index, key=key, latent=source.latents[index], pose=poses[index])
         line.num = new.stop
 
+    def _make_way(self, bank: MemoryBank, index: int, key: np.ndarray) -> None:
+        """Forget what `key` shows again, but for what is still recent: a slow walk would forget itself."""
+        again = bank.recall(Query(index=index, key=key, num=Tuning().shortlist, mode="similar"))
+        oldest = index - self._model.spec.num_recent
+        likely = zip(again.ids, again.scores, strict=True)
+        bank.forget([id for id, score in likely if score >= bank.config.novelty and 0 < id < oldest])
+
+    def _draft(self, state: State, record: Record, now: int) -> np.ndarray:
+        """What latent `now` would be without memories: with one denoise step, that step's estimate. (C, h, w)."""
+        self._resume(state, record, now)
+        history = history_at(self._model.spec, record, now, ())
+        [section] = sample(self._model, [state], [record.controls[now : now + 1]], [history])
+        return np.asarray(section.latents[0])
+
     def _targets(self, state: State, record: Record, now: int) -> np.ndarray | None:
         """Where the camera is expected: as a session expects it, or, for those who know, where it will be."""
+        seconds = self._policy.lookahead
         if self._policy.knows_poses:
-            ahead = np.linspace(0, round(LOOKAHEAD_SECONDS * self._model.spec.frame_rate) - 1, NUM_TARGETS)
+            ahead = np.linspace(0, round(seconds * self._model.spec.frame_rate) - 1, NUM_TARGETS)
             times = (now + ahead.round().astype(int)).clip(max=len(record.poses) - 1)
             return np.asarray(self._known_poses(record)[times])
+        self._resume(state, record, now)
+        return expected_poses(self._model, state, record.controls[now : now + 1], seconds=seconds)
+
+    def _resume(self, state: State, record: Record, now: int) -> None:
         self._model.resume(state, record.latents[:now], record.poses[:now], num_sections=now - 1)
-        return expected_poses(self._model, state, record.controls[now : now + 1])
 
     def _known_poses(self, record: Record) -> np.ndarray:
         if not self._policy.knows_poses:

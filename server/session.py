@@ -180,14 +180,16 @@ def next_histories(sessions: Sequence[Session], poses: Sequence[np.ndarray | Non
     return [session._history() for session in sessions]
 
 
-def expected_poses(model: WorldModel, state: State, controls: np.ndarray) -> np.ndarray | None:
+def expected_poses(
+    model: WorldModel, state: State, controls: np.ndarray, *, seconds: float = LOOKAHEAD_SECONDS
+) -> np.ndarray | None:
     """Where a session will be soon if its newest control is held: (NUM_TARGETS, 3), or None without poses.
 
-    `controls` (n, A) are the next section's.
+    `controls` (n, A) are the next section's; the last target is `seconds` ahead.
     """
     if not model.spec.has_pose:
         return None
-    held = max(0, round(LOOKAHEAD_SECONDS * model.spec.frame_rate) - len(controls))
+    held = max(0, round(seconds * model.spec.frame_rate) - len(controls))
     ahead = np.concatenate([controls, np.repeat(controls[-1:], held, axis=0)])
     rows = np.linspace(len(controls) - 1, len(ahead) - 1, NUM_TARGETS).round().astype(int)
     return np.asarray(model.expected_poses(state, ahead)[rows])

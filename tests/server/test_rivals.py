@@ -1,10 +1,13 @@
 """Recall in the evaluation against recall in a session, and what the rivals may know."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
+from memory_bank import Tuning
 from model.evaluation.rollout import Record, rollout
-from server.rivals import POLICIES, BankRecall, methods
+from server.rivals import POLICIES, BankRecall, Policy, methods
 from server.session import Session, expected_poses, next_histories
 
 from .tiny_model import TinyModel
@@ -99,9 +102,10 @@ def test_a_recall_knows_nothing_of_what_comes():
     model = TinyModel()
     record, cut = finished(model, walk(80)), finished(model, walk(80))
     cut.latents[40:], cut.poses[40:] = 0, 0
-    for name in set(POLICIES) - {"fov", "oracle"}:  # these are told where the camera will be
-        one, other = (BankRecall(model, POLICIES[name], field_of_view=TURN)(r, 40) for r in (record, cut))
-        assert tuple(one) == tuple(other)
+    told = {"fov", "oracle"}  # where the camera will be
+    for policy in (Policy("draft"), *(POLICIES[name] for name in POLICIES.keys() - told)):
+        one, other = (asked(model, policy, r, 40) for r in (record, cut))
+        assert one == other
 
 
 def test_sessions_of_one_batch_have_memories_of_their_own():
@@ -112,6 +116,57 @@ def test_sessions_of_one_batch_have_memories_of_their_own():
     expected = [tuple(alone(two, now)) for now in (30, 50)]
     mixed = [(recall(one, now), tuple(recall(two, now)))[1] for now in (30, 50)]
     assert mixed == expected
+
+
+def test_as_many_are_asked_for_as_the_policy_says():
+    model, ours = TinyModel(), POLICIES["ours"]
+    record = finished(model, walk(80))
+    assert asked(model, replace(ours, num=1), record, 60) == asked(model, ours, record, 60)[:1]
+    assert len(asked(model, replace(ours, num=7), record, 60)) == 7
+
+
+def test_a_policy_has_its_tuning_and_looks_as_far_ahead_as_it_says():
+    model, ours = TinyModel(), POLICIES["ours"]
+    record = finished(model, walk(80))
+    gated = replace(ours, novelty=POLICIES["log"].novelty, tuning=Tuning(threshold=1.1))
+    assert asked(model, gated, record, 60) == asked(model, POLICIES["log"], record, 60)
+    for changed in (
+        replace(ours, tuning=Tuning(diversity=0.1)),
+        replace(ours, lookahead=0),
+        replace(ours, lookahead=2),
+    ):
+        assert any(asked(model, changed, record, now) != asked(model, ours, record, now) for now in range(30, 80))
+
+
+def test_the_last_write_wins_where_it_is_asked_to():
+    model, ours = TinyModel(), POLICIES["ours"]
+    record = finished(model, walk(80))
+    record.latents[41:], record.poses[41:] = record.latents[39::-1], record.poses[39::-1]
+    first, last = (asked(model, policy, record, 80) for policy in (ours, replace(ours, keeps_last=True)))
+    assert max(first) <= 40 < min(last)
+
+
+def test_a_draft_asks_for_what_comes():
+    """Half a turn later the newest latent looks like what is behind; the frame to come is half a memory."""
+    model = TinyModel()
+    record = finished(model, walk(80))
+    before = record.latents.copy()
+    times = range(30, 80)
+    drafts, newest = ([asked(model, Policy(mode), record, now) for now in times] for mode in ("draft", "similar"))
+    assert drafts != newest
+    coming = record.latents[list(times)]
+    assert likeness(model, record, drafts, coming) > likeness(model, record, newest, coming)
+    assert (record.latents == before).all()
+
+
+def asked(model: TinyModel, policy: Policy, record: Record, now: int) -> tuple[int, ...]:
+    return tuple(BankRecall(model, policy, field_of_view=TURN)(record, now))
+
+
+def likeness(model: TinyModel, record: Record, recalled: list[tuple[int, ...]], coming: np.ndarray) -> float:
+    """Mean cosine of the best memory of each recall with the frame to come."""
+    keys, wanted = model.features(record.latents), model.features(coming)
+    return float(np.mean([keys[ids[0]] @ key for ids, key in zip(recalled, wanted, strict=True)]))
 
 
 def test_an_unknown_method_is_refused():

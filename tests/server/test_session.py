@@ -165,6 +165,7 @@ def test_expected_poses_look_ahead_along_the_newest_control() -> None:
     poses = expected_poses(model, state, np.array([RIGHT], np.float32))
     np.testing.assert_allclose(poses[:, 0], [0.5, 12.5, 25.0], atol=0.51)
     assert poses[0, 0] == 0.5
+    assert (expected_poses(model, state, np.array([RIGHT], np.float32), seconds=0)[:, 0] == 0.5).all()
     blind = TinyModel()
     blind.spec = replace(blind.spec, has_pose=False)
     assert expected_poses(blind, state, np.array([RIGHT], np.float32)) is None
