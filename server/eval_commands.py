@@ -1,4 +1,4 @@
-"""`rewander eval`: the protocols, and FramePack's tables under `drift`; what they need is imported when they run."""
+"""`rewander eval`: the protocols, FramePack's tables (`drift`) and ways to recall (`recall`), imported as they run."""
 
 import json
 from dataclasses import replace
@@ -96,6 +96,36 @@ def drift(
     chosen = TableOptions(trials, tuple(part or CHOICES), tuple(only or ()), tuple(length or LENGTHS))
     try:
         report = make_tables(chosen, tell=lambda doing: typer.echo(doing, err=True))
+    except (FileNotFoundError, ValueError) as error:
+        raise typer.BadParameter(str(error)) from error
+    typer.echo(report.read_text())
+
+
+@app.command("recall")
+def recall(
+    sets: Annotated[
+        list[str] | None, typer.Option("--set", help="spin-90, spin-360, aba-mid and loop-aba by default; repeatable.")
+    ] = None,
+    only: Annotated[list[str] | None, typer.Option(help="Rows or parts of this name; repeatable.")] = None,
+    videos: Annotated[int, typer.Option(min=1, help="Of each set.")] = 6,
+    seeds: Annotated[int, typer.Option(min=1, help="Noise seeds for each video.")] = 1,
+    weights: Weights = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="Threads; all cores but one by default.")] = None,
+    frozen: Frozen = Path("data/frozen"),
+    out: Annotated[Path, typer.Option(help="The report; rows that are in it are not run again.")] = Path("runs/recall"),
+) -> None:
+    """Ways to recall on `rooms`: what is asked, how much is shown, and what is kept."""
+    with extra("train"):
+        from model.rooms.weights import SHIPPED
+        from model.rooms.world import use_threads
+
+        from .recall_table import SETS as USUAL
+        from .recall_table import RecallOptions, make_recall_table
+
+    use_threads(threads)
+    options = RecallOptions(out, frozen, weights or SHIPPED, tuple(sets or USUAL), videos, seeds, tuple(only or ()))
+    try:
+        report = make_recall_table(options, tell=lambda doing: typer.echo(doing, err=True))
     except (FileNotFoundError, ValueError) as error:
         raise typer.BadParameter(str(error)) from error
     typer.echo(report.read_text())
