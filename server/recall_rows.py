@@ -47,7 +47,7 @@ def rows() -> list[Row]:
     ours = POLICIES[OURS]
     return [
         Row("sources", OURS, ours, note="by the pose that the controls lead to; five memories, first write wins"),
-        Row("sources", "oracle", POLICIES["oracle"], note="true poses of memories and of what comes; all is kept"),
+        Row("sources", "oracle", replace(ours, knows_poses=True), note="true poses of memories and of what comes"),
         Row("sources", "off", None),
         Row("sources", "recency", POLICIES["recent"]),
         Row("sources", "random", POLICIES["random"]),

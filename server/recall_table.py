@@ -150,9 +150,9 @@ def markdown(found: Sequence[tuple[Row, Result]], options: RecallOptions) -> str
         f"What is seen again, by what the model is shown of it: {options.videos} videos of each of "
         f"{', '.join(options.sets)}, {options.seeds} noise seeds, poses as the model reckons them. Mean over videos "
         "with its 95 % interval by bootstrap, PSNR in dB against the autoencoder's reconstruction. A row changes one "
-        "thing of ours; those of the first part and of Eq. 5 keep all latents too. Tokens are those of the context "
-        "that have something to show, ms the CPU time of a recall and of what it remembers first (median). History "
-        "corruption in training is in the drift tables."
+        "thing of ours, but recency, random, log-spaced and Eq. 5 also keep all latents. Tokens are those of the "
+        "context that have something to show, ms the CPU time of a recall and of what it remembers first (median). "
+        "History corruption in training is in the drift tables."
     )
     parts = [f"# Recall\n\n{about}\n"]
     for part, title in TITLES.items():
