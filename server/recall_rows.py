@@ -21,6 +21,7 @@ TITLES: dict[Part, str] = {
 }
 FINE = "f1k1f5s1f16k4f2k2f1k1_g1"
 COARSE = "f1k1f5s2f16k4f2k2f1k1_g1"
+MANY = "f1k1f8s2f16k4f2k2f1k1_g1"
 NOISE = 0.1
 ENTRIES = 128  # of the codebook
 OURS = "ours"
@@ -78,6 +79,7 @@ def rows() -> list[Row]:
         ),
         Row("slots", "all in full", ours, FINE, note="ours shows one in full and four at 2x2"),
         Row("slots", "all at 2x2", ours, COARSE),
+        Row("slots", "8 memories at 2x2", ours, MANY, note="as many tokens as ours"),
         Row("keeping", "keep all", replace(ours, novelty=KEEP_ALL)),
         Row("keeping", "last write wins", replace(ours, keeps_last=True)),
         Row("keeping", "one age", ours, retold="one age", note="told as 17 to 21 frames old, whatever their age"),

@@ -11,9 +11,9 @@ def test_every_row_has_a_name_and_a_run_of_its_own():
     assert list(dict.fromkeys(row.part for row in found)) == list(TITLES)
 
 
-def test_all_schedules_can_be_played_and_show_five_memories():
+def test_all_schedules_can_be_played_and_show_every_memory_alone():
     recent = len(layout_of(Schedule.parse(RELEASED), size=16).groups)
     for schedule in {row.schedule for row in rows()}:
         check_live(Schedule.parse(schedule))
         layout = layout_of(Schedule.parse(schedule), size=16)
-        assert layout.recalled == 5 and len(layout.groups) == 1 + 5 + recent
+        assert layout.recalled >= 5 and len(layout.groups) == 1 + layout.recalled + recent
