@@ -12,7 +12,9 @@ VARIANTS_RATE = 1e-3  # for a hundred steps or so
 
 
 def train(
-    stage: Annotated[str, typer.Argument(help="start, vae, depth, reach, dit, polish, export; or lora, variants.")],
+    stage: Annotated[
+        str, typer.Argument(help="start, vae, depth, reach, dit, polish, painter, export; lora, variants.")
+    ],
     folder: Annotated[Path, typer.Argument(help="Checkpoints, logs and samples; training resumes from them.")],
     episodes: Annotated[Path, typer.Option(help="Recorded episodes.")] = Path("data/rooms"),
     steps: Annotated[int | None, typer.Option(min=1, help="Steps in all, those done before included.")] = None,

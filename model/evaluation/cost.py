@@ -20,8 +20,9 @@ import torch
 from ..packing.families import sliding_window
 from ..rooms.context import Cache, Shown
 from ..rooms.dit import KV
+from ..rooms.state import RoomsState
 from ..rooms.weights import SHIPPED, load_weights
-from ..rooms.world import SCHEDULE, Rooms, RoomsState, fast_dtype
+from ..rooms.world import SCHEDULE, Rooms, fast_dtype
 from ..world_model import History
 
 WAYS = ("packed", "window", "full")

@@ -6,7 +6,8 @@ import numpy as np
 import torch
 
 from ..rooms.camera import relative
-from ..rooms.world import Preparation, Rooms, RoomsState
+from ..rooms.state import Preparation, RoomsState
+from ..rooms.world import Rooms
 from ..world_model import History
 from .rollout import Record, history_at
 

@@ -8,7 +8,8 @@ import torch
 
 from ..drift.alternatives import noise_history
 from ..drift.discretize import Codebook, discretize_history
-from ..rooms.world import Rooms, RoomsJob, RoomsState
+from ..rooms.state import RoomsJob, RoomsState
+from ..rooms.world import Rooms
 from ..world_model import History
 
 AGE = 17  # latents, of memories that are all of one age: within the recent window

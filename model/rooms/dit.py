@@ -192,14 +192,15 @@ def norm(x: Tensor) -> Tensor:
 class DiT(nn.Module):
     """Predicts the clean latent of a target frame from its noisy one and the packed context."""
 
-    def __init__(self, config: DiTConfig) -> None:
+    def __init__(self, config: DiTConfig, kernels: Mapping[str, Kernel] = KERNELS) -> None:
+        """`kernels` of the context; without any it is shown none."""
         super().__init__()
         self.config = config
         width, channels = config.width, config.latent_channels
         self.blocks = nn.ModuleList(Block(width, config.head_size) for _ in range(config.depth))
         base = nn.Linear(channels * 4, width)
         self.patchify = nn.ModuleDict()
-        for name, kernel in KERNELS.items():
+        for name, kernel in kernels.items():
             self.patchify[name] = nn.Linear(channels * math.prod(kernel), width)
             self.patchify[name].weight = nn.Parameter(tiled(base.weight.detach(), channels, kernel))
         self.embed = nn.Linear((3 * channels + 2) * 4, width)  # noisy latent and preview
@@ -211,7 +212,7 @@ class DiT(nn.Module):
         nn.init.zeros_(self.unembed.weight)
         nn.init.zeros_(modulate.weight)
         self.kernels: dict[str, Kernel] = {}
-        for name, kernel in KERNELS.items():
+        for name, kernel in {**kernels, "k1": KERNELS["k1"]}.items():  # a target's tokens are those of k1
             self._register(name, kernel)
 
     def add_kernels(self, kernels: Mapping[str, Kernel]) -> list[str]:
@@ -277,8 +278,8 @@ class DiT(nn.Module):
         """Give keys and values (depth, B, n, D) the phases (B, n, P) of their target's camera."""
         return KV(*(rotate(x.unflatten(-1, (-1, self.config.head_size)), phases) for x in context))
 
-    def forward(self, target: Target, context: KV, bias: Tensor) -> Tensor:
-        """Clean latents (B, C, h, w) of the target.
+    def forward(self, target: Target, context: KV | None = None, bias: Tensor | None = None) -> Tensor:
+        """Clean latents (B, C, h, w) of the target, which sees itself alone if there is no context.
 
         `context` (depth, B, m, H, d) carries the phases of the target's camera; `bias` (B, 1, 1, m + n) is
         -inf where a slot is empty.
@@ -287,8 +288,9 @@ class DiT(nn.Module):
         x = self.embed(patchify(shown[:, None], (1, 2, 2)))
         phases = self.pixels("k1")
         condition = self._condition(target.sigma, target.controls)
-        for block, keys, values in zip(self.blocks, context.keys.unbind(), context.values.unbind(), strict=True):
-            x = block(x, condition, phases, context=KV(keys, values), bias=bias)
+        for i, block in enumerate(self.blocks):
+            own = None if context is None else KV(context.keys[i], context.values[i])
+            x = block(x, condition, phases, context=own, bias=bias)
         residual = unpatchify(self.unembed(norm(x)), self.config.latent_channels, self.config.latent_size, 2)
         return target.base + residual
 

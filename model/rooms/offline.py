@@ -20,8 +20,9 @@ from ..packing.schedule import Schedule
 from ..world_model import History
 from .context import Shown
 from .layout import layout_of, role_of, tail_groups
+from .state import Preparation, RoomsJob, RoomsState
 from .views import SOURCES_AGO
-from .world import Preparation, Rooms, RoomsJob, RoomsState
+from .world import Rooms
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from .camera import relative
 from .geometry import gather, look_back, over, splat, spread
 from .vae import VAE
 
@@ -40,27 +41,43 @@ class Preview(NamedTuple):
     shares: Tensor  # (B, 2, h, w) in [0, 1]: how much of each position the frame before and memory show
 
 
-def preview(vae: VAE, sources: Sources, *, edge: float) -> Preview:
+def seen_from(views: Sources, pose: Tensor) -> Sources:
+    """Views in the world, of uint8 pixels, as sources of targets at `pose` (B, 3)."""
+    return views._replace(poses=relative(views.poses, pose[:, None]), images=views.images.float().div(127.5).sub(1))
+
+
+def preview(vae: VAE, sources: Sources, *, edge: float, scouts: Sources | None = None) -> Preview:
     """Carry the sources to the target and encode the two pictures that they give."""
-    pictures, shares = composed(sources, edge=edge)
+    pictures, shares = composed(sources, edge=edge, scouts=scouts)
     b, _, _, size, _ = pictures.shape
     flat = pictures.flatten(0, 1).to(vae.mean.dtype).contiguous(memory_format=torch.channels_last)
     base, recalled = vae.encode(flat).unflatten(0, (b, 2)).unbind(1)
     return Preview(base, recalled, F.avg_pool2d(shares, size // base.shape[-1]))
 
 
-def composed(sources: Sources, *, edge: float) -> tuple[Tensor, Tensor]:
-    """Both pictures (B, 2, 3, H, H) of `Preview` and their masks (B, 2, H, H)."""
+def composed(sources: Sources, *, edge: float, scouts: Sources | None = None) -> tuple[Tensor, Tensor]:
+    """Both pictures (B, 2, 3, H, H) of `Preview` and their masks (B, 2, H, H).
+
+    `scouts` are views that were never shown: they come after all others, and count as memory where they are seen.
+    """
     size, pixels = sources.depths.shape[-1], sources.images.shape[-1]
     poses, images, depths, valid = sources
     near = splat(poses[:, :1], depths[:, :1], valid[:, :1], edge=edge, size=size)
     far = splat(poses[:, 1:], depths[:, 1:], valid[:, 1:], edge=edge, size=size)
     seen = over(near, far)
-    shape = F.interpolate(spread(seen)[:, None], size=(pixels, pixels), mode="bilinear", align_corners=False)[:, 0]
+    painted = splat(scouts.poses, scouts.depths, scouts.valid, edge=edge, size=size) if scouts is not None else None
+    everything = seen if painted is None else over(seen, painted)
+    shape = F.interpolate(spread(everything)[:, None], size=(pixels, pixels), mode="bilinear", align_corners=False)[
+        :, 0
+    ]
     where, _, inside = look_back(poses[:, :1], shape, pixels, edge)
     before = F.grid_sample(images[:, 0], where[:, 0], padding_mode="border", align_corners=False)
     here = inside & (F.interpolate(near.known[:, None], size=(pixels, pixels), mode="nearest") > 0)
     memory, there = gather(poses[:, 1:], images[:, 1:], depths[:, 1:], valid[:, 1:], seen=far, edge=edge)
     base = torch.where(here | (there == 0), before, memory)
-    recalled = torch.where(there > 0, memory, base)
-    return torch.stack([base, recalled], 1), torch.cat([here.to(there.dtype), there], 1)
+    known = torch.cat([here.to(there.dtype), there], 1)
+    if scouts is not None and painted is not None:
+        made, is_made = gather(*scouts, seen=painted, edge=edge)
+        unseen = (known.amax(1, keepdim=True) == 0) & (is_made > 0)
+        base, known[:, 1:] = torch.where(unseen, made, base), known[:, 1:] + unseen
+    return torch.stack([base, torch.where(there > 0, memory, base)], 1), known

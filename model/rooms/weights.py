@@ -1,9 +1,9 @@
-"""The files that `rooms` is loaded from: a configuration, four networks and the frames that worlds start from."""
+"""The files that `rooms` is loaded from: a configuration, five networks and the frames that worlds start from."""
 
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -22,12 +22,13 @@ class Networks(NamedTuple):
     depth: Depth
     reach: Reach
     dit: DiT
+    painter: DiT
 
 
 def save_weights(folder: Path, networks: Networks, starts: Tensor) -> None:
     """Write `networks` and the latents `starts` (n, C, h, w) into `folder`, in bfloat16."""
     folder.mkdir(parents=True, exist_ok=True)
-    config = {"dit": asdict(networks.dit.config), "vae": asdict(networks.vae.config)}
+    config = {name: asdict(getattr(networks, name).config) for name in ("dit", "painter", "vae")}
     (folder / "config.json").write_text(json.dumps(config, indent=1) + "\n")
     for name, module in networks._asdict().items():
         tensors = {key: value.to("cpu", torch.bfloat16).contiguous() for key, value in module.state_dict().items()}
@@ -44,9 +45,9 @@ def load_weights(folder: Path = SHIPPED, *, device: str = "cpu") -> tuple[Networ
         if not (folder / name).exists():
             raise FileNotFoundError(f"expected the weights of `rooms` in {folder}, but there is no {name}")
     config = json.loads((folder / "config.json").read_text())
-    camera = Camera(**config["dit"].pop("camera"))
-    dit = DiT(DiTConfig(**config["dit"], camera=camera))
-    networks = Networks(VAE(VAEConfig(**config["vae"])), Depth(dit.config.latent_channels), Reach(), dit)
+    dit, painter = (_dit_config(config[name]) for name in ("dit", "painter"))
+    vae = VAE(VAEConfig(**config["vae"]))
+    networks = Networks(vae, Depth(dit.latent_channels), Reach(), DiT(dit), DiT(painter, kernels={}))
     for name, module in networks._asdict().items():
         tensors = load_file(folder / f"{name}.safetensors")
         try:
@@ -55,3 +56,7 @@ def load_weights(folder: Path = SHIPPED, *, device: str = "cpu") -> tuple[Networ
             raise ValueError(f"{folder / name}.safetensors does not fit config.json: {error}") from error
         module.to(device)
     return networks, load_file(folder / "starts.safetensors")["latents"].float().to(device)
+
+
+def _dit_config(found: dict[str, Any]) -> DiTConfig:
+    return DiTConfig(**found | {"camera": Camera(**found["camera"])})

@@ -5,9 +5,7 @@ Legend: B jobs, m context tokens, n target tokens, H heads, d head size, C x h x
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -19,14 +17,16 @@ from ..packing.schedule import Schedule
 from ..sampling import euler_step, flow_sigmas
 from ..world_model import ControlAxis, ControlSchema, History, ModelSpec, Section
 from .camera import displacement_between, move, relative
-from .context import Cache, Contexts, Shown
+from .context import Contexts, Shown
 from .depth import settled
 from .dit import KV, Target
 from .geometry import ground_map
 from .layout import check_live, layout_of
 from .looks import LooksCache
+from .scouting import GAP, NEWS, SCOUTS, Scout, ahead, news, paint, views_of
+from .state import Preparation, RoomsJob, RoomsState
 from .tuned import load_tuned
-from .views import Sources, preview, sources_ago
+from .views import Preview, Sources, preview, seen_from, sources_ago
 from .weights import SHIPPED, Networks
 
 SCHEDULE = "f1k1f4s2f1s1f16k4f2k2f1k1_g1"
@@ -38,46 +38,6 @@ CONTROLS = ControlSchema(
         ControlAxis("turn", (("ArrowRight", 0.7), ("ArrowLeft", -0.7), ("KeyE", 0.7), ("KeyQ", -0.7)), "x", 0.02),
     )
 )
-
-
-@dataclass(slots=True)
-class RoomsState:
-    """A session's own memory: its pose, what led there, and the features of context groups."""
-
-    start: Section
-    seed: int
-    pose: Tensor = field(default_factory=lambda: torch.zeros(3))
-    last_pose: Tensor = field(default_factory=lambda: torch.zeros(3))
-    last_control: Tensor = field(default_factory=lambda: torch.zeros(3))
-    sections: int = 0
-    cache: Cache = field(default_factory=dict)
-
-
-class Preparation(NamedTuple):
-    """What is known of a coming frame from its control and the frames before; B is 1 or that of a batch."""
-
-    control: Tensor  # (B, A)
-    pose: Tensor  # (B, 3) where it will be seen from
-    base: Tensor  # (B, C, h, w), and the next two: see `views.Preview`
-    recalled: Tensor  # (B, C, h, w)
-    shares: Tensor  # (B, 2, h, w)
-
-
-@dataclass(slots=True)
-class RoomsJob:
-    """One frame being sampled: everything that stays the same over its steps, and the noisy latent."""
-
-    state: RoomsState
-    prepared: Preparation
-    context: KV  # (depth, 1, m, H, d)
-    bias: Tensor  # (1, 1, 1, m + n)
-    noisy: Tensor  # (1, C, h, w) float32
-    sigmas: list[float]
-    step: int = 0
-
-    @property
-    def steps_left(self) -> int:
-        return len(self.sigmas) - 1 - self.step
 
 
 class Rooms:
@@ -110,15 +70,18 @@ class Rooms:
             network.to(dtype=dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
             for network in (networks.vae, networks.depth)
         )
-        self.dit, self.reach, self.starts = networks.dit.to(dtype), networks.reach.float(), starts
+        self.dit, self.painter = networks.dit.to(dtype), networks.painter.to(dtype)
+        self.reach, self.starts = networks.reach.float(), starts
         self.camera, self.codebook = self.dit.config.camera, codebook
         self.looks = LooksCache(self.vae, self.depth, dtype, self.device)
         self.sigmas = flow_sigmas(steps)
+        self.sends_scouts = True  # without them, what nobody has seen is made up as it comes into view
         size, channels = self.dit.config.latent_size, self.dit.config.latent_channels
         self.layout = layout_of(parsed, size=size)
         self.dit.add_kernels(self.layout.kernels)
         self.contexts = Contexts(self.dit, dtype=dtype, device=self.device)
-        self._ago = sources_ago(self.layout.recent)
+        carried = [self.layout.slots - ago for ago in sources_ago(self.layout.recent)]
+        self._slots = [*carried, *range(self.layout.starts, self.layout.first_recent)]
         tokens = sum(len(self.dit.pixels(group.kind).cos) for group in self.layout.groups)
         self.spec = ModelSpec(
             name="rooms",
@@ -149,6 +112,7 @@ class Rooms:
         state.last_control = torch.cat([displacement_between(self.camera, state.last_pose, state.pose), turned])
         state.sections = num_sections
         state.cache.clear()
+        state.scouts, state.scouted = (), -GAP
 
     def set_prompt(self, state: RoomsState, prompt: str) -> None:  # noqa: ARG002 - see the spec
         raise ValueError("the rooms model takes no prompts")
@@ -170,9 +134,12 @@ class Rooms:
             else [discretize_history(history, self.codebook) for history in histories]
         )
         shown = [Shown(self.layout.groups, *row) for row in zip(seen, (s.cache for s in states), strict=True)]
-        jobs = self.start(states, self.prepare(states, controls, seen), shown)
+        prepared = self.prepare(states, controls, seen)
+        if self.sends_scouts:
+            prepared = self._scouted(states, seen, prepared)
+        jobs = self.start(states, prepared, shown)
         for job, history in zip(jobs, histories, strict=True):
-            if torch.equal(job.prepared.pose[0].cpu(), job.state.pose):  # nothing moves in this world but the camera
+            if not _moves(job.state, job.prepared.pose[0]):  # nothing moves in this world but the camera
                 job.noisy, job.sigmas = _tensor(history.latents[-1:]).to(self.device), [0.0]
         return jobs
 
@@ -184,8 +151,7 @@ class Rooms:
         jobs = []
         for state, part, own in zip(states, parts, shown, strict=True):
             context, bias = self.contexts.pack(own, pose=part.pose[0].cpu(), now=state.sections + 1)
-            noise = torch.Generator().manual_seed((state.seed * 1_000_003 + state.sections + 1) % 2**63)
-            noisy = torch.randn(part.base.shape, generator=noise).to(self.device)
+            noisy = self._noise(state)
             jobs.append(RoomsJob(state, part, context, bias, noisy, self.sigmas))
         return jobs
 
@@ -243,14 +209,44 @@ class Rooms:
         `moved` (B, 2) is the displacement in steps, ahead and to the right, for those who know it.
         """
         control = torch.from_numpy(np.stack([rows[-1] for rows in controls]).astype(np.float32)).to(self.device)
-        first, last = self.layout.starts, self.layout.slots
-        slots = [last - ago for ago in self._ago] + list(range(first, self.layout.first_recent))
-        views = self.views(histories, slots)
+        views = self.views(histories, self._slots)
         if moved is None:
             moved = self._reached(states, control, views=views)
         pose = torch.stack([state.pose for state in states]).to(self.device)
         pose = move(self.camera, pose, torch.cat([moved, control[:, 2:]], 1))
-        return self.preview_of(views, control=control, pose=pose)
+        return self.preview_of(views, control=control, pose=pose, scouts=self._scouts(states))
+
+    def _scouted(
+        self, states: Sequence[RoomsState], histories: Sequence[History], prepared: Preparation
+    ) -> Preparation:
+        """`prepared` with more known, where sessions would have seen what nobody has: their scouts go first."""
+        is_new = (news(prepared.shares) > NEWS).tolist()
+        due = [
+            i
+            for i, s in enumerate(states)
+            if is_new[i] and s.sections - s.scouted >= GAP and _moves(s, prepared.pose[i])
+        ]
+        if not due:
+            return prepared
+        going, part = [states[i] for i in due], Preparation(*(x[due] for x in prepared))
+        here = torch.stack([state.pose for state in going]).to(self.device)
+        there = ahead(self.camera, here, part.control, moved=displacement_between(self.camera, here, part.pose))
+        views = self.views([histories[i] for i in due], self._slots)
+        seen = self._preview(views, there, scouts=self._scouts(going))
+        painted = paint(self.painter, seen, noise=torch.cat([self._noise(state) for state in going]))
+        for state, latent, pose in zip(going, painted.half().cpu().numpy(), there.cpu(), strict=True):
+            state.scouts, state.scouted = (*state.scouts, Scout(latent, pose))[-SCOUTS:], state.sections
+        again = self.preview_of(views, control=part.control, pose=part.pose, scouts=self._scouts(going))
+        index = torch.tensor(due, device=self.device)
+        return Preparation(*(x.index_copy(0, index, y) for x, y in zip(prepared, again, strict=True)))
+
+    def _scouts(self, states: Sequence[RoomsState]) -> Sources | None:
+        return views_of([state.scouts for state in states], self.looks, device=self.device)
+
+    def _noise(self, state: RoomsState) -> Tensor:
+        """What the session's next frame is made from: (1, C, h, w)."""
+        generator = torch.Generator().manual_seed((state.seed * 1_000_003 + state.sections + 1) % 2**63)
+        return torch.randn((1, *self.spec.latent_shape), generator=generator).to(self.device)
 
     def views(self, histories: Sequence[History], slots: Sequence[int]) -> Sources:
         """What `slots` of each history show, at their poses in the world."""
@@ -262,12 +258,17 @@ class Rooms:
         images, depths = (part.unflatten(0, valid.shape) for part in looks)
         return Sources(poses, images, depths, valid)
 
-    def preview_of(self, views: Sources, *, control: Tensor, pose: Tensor) -> Preparation:
+    def preview_of(
+        self, views: Sources, *, control: Tensor, pose: Tensor, scouts: Sources | None = None
+    ) -> Preparation:
         """What `views` show from `pose` (B, 3), to which `control` (B, A) leads; the first is what it goes on from."""
-        images = views.images.float().div(127.5).sub(1)
-        sources = views._replace(poses=relative(views.poses, pose[:, None]), images=images)
-        shown = preview(self.vae, sources, edge=self.camera.edge)
-        return Preparation(control, pose, shown.base.float(), shown.recalled.float(), shown.shares)
+        return Preparation(control, pose, *self._preview(views, pose, scouts=scouts))
+
+    def _preview(self, views: Sources, pose: Tensor, *, scouts: Sources | None) -> Preview:
+        near, far = (x and seen_from(x, pose) for x in (views, scouts))
+        assert near is not None
+        shown = preview(self.vae, near, edge=self.camera.edge, scouts=far)
+        return Preview(shown.base.float(), shown.recalled.float(), shown.shares)
 
     def _reached(self, states: Sequence[RoomsState], control: Tensor, *, views: Sources) -> Tensor:
         """How far `control` (B, A) leads, among what the earlier views show to stand around."""
@@ -349,6 +350,10 @@ def fast_dtype(device: str) -> torch.dtype:
     if device.startswith("cuda"):
         return torch.bfloat16
     return torch.bfloat16 if torch.ops.mkldnn._is_mkldnn_bf16_supported() else torch.float32
+
+
+def _moves(state: RoomsState, pose: Tensor) -> bool:
+    return not torch.equal(pose.cpu(), state.pose)
 
 
 def _join(parts: list[Tensor], dim: int = 0) -> Tensor:

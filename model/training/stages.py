@@ -1,9 +1,10 @@
-"""The stages that make `rooms`, in order: vae, depth, reach, dit, polish; each resumes where it was stopped.
+"""The stages that make `rooms`, in order: vae, depth, reach, dit, polish, painter; each resumes where it was stopped.
 
 Everything lives in one folder: `<stage>/checkpoint.pt`, logs and samples, and `latents/`. A stage reads the
 EMA networks of the stages before it, and encodes the episodes that are not in `latents/` yet.
 """
 
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,7 @@ from .depth import train_depth, train_reach
 from .dit import DiTTraining, train_dit
 from .latents import Latents, encode_episodes, load_latents
 from .loop import Run
+from .paint import Painting, train_painter
 from .polish import Contest, Critic, Polishing, polish
 from .teachers import Teachers
 from .vae import VAETraining, train_vae
@@ -99,21 +101,33 @@ def stage_polish(shop: Workshop, *, steps: int, seed: int) -> None:
     polish(shop.latents(), model, _teachers(shop), shop.run("polish", steps), Polishing(), seed=seed)
 
 
+def stage_painter(shop: Workshop, *, steps: int, seed: int) -> None:
+    """Begins from the transformer as it was before its polishing, which taught it to ignore noise."""
+    model = DiT(DiTConfig(), kernels={})
+    known = shop.trained("dit", DiT(DiTConfig())).state_dict()
+    model.load_state_dict({name: known[name] for name in model.state_dict()})
+    painting = Painting(is_compiled=shutil.which("g++") is not None)
+    train_painter(
+        shop.latents(), model.to(shop.device), _teachers(shop), shop.run("painter", steps), painting, seed=seed
+    )
+
+
 def _teachers(shop: Workshop) -> Teachers:
     return Teachers(shop.trained("vae", VAE(VAEConfig())), shop.trained("depth", Depth()))
 
 
 STAGES: dict[str, tuple[Callable[..., None], int]] = {  # and their usual number of steps
     "vae": (stage_vae, 3_000),
-    "depth": (stage_depth, 1_800),
+    "depth": (stage_depth, 8_000),
     "reach": (stage_reach, 6_000),
     "dit": (stage_dit, 50_000),
     "polish": (stage_polish, 10_000),
+    "painter": (stage_painter, 5_000),
 }
 
 
 def start(shop: Workshop, weights: Path = SHIPPED) -> None:
-    """Begin every stage but the last from `weights` instead of from nothing, to fine-tune them on other episodes.
+    """Begin every stage but `polish` from `weights` instead of from nothing, to fine-tune them on other episodes.
 
     Raises StageError where the folder has been trained in already.
     """
@@ -133,6 +147,7 @@ def export(shop: Workshop, folder: Path) -> None:
         shop.trained("depth", Depth()),
         shop.trained("reach", Reach()),
         shop.trained("polish", Contest(DiT(DiTConfig()), Critic())).dit,
+        shop.trained("painter", DiT(DiTConfig(), kernels={})),
     )
     save_weights(folder, networks, open_views(shop.latents()))
 

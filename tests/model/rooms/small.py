@@ -14,7 +14,8 @@ DIT = DiTConfig(width=64, depth=2, context_depth=1)
 def networks(seed: int = 0) -> Networks:
     """Networks whose every part has a say: layers that start at zero are filled too."""
     torch.manual_seed(seed)
-    made = Networks(VAE(VAEConfig(widths=(8, 8, 16), depths=(1, 1, 1))), Depth(width=16), Reach(), DiT(DIT))
+    vae = VAE(VAEConfig(widths=(8, 8, 16), depths=(1, 1, 1)))
+    made = Networks(vae, Depth(width=16), Reach(), DiT(DIT), DiT(DIT, kernels={}))
     for network in made:
         for parameter in network.parameters():
             if not parameter.any():
@@ -22,6 +23,8 @@ def networks(seed: int = 0) -> Networks:
     return made
 
 
-def rooms(seed: int = 0, steps: int = 2) -> Rooms:
+def rooms(seed: int = 0, steps: int = 2, *, sends_scouts: bool = True) -> Rooms:
     made = networks(seed)
-    return Rooms(made, torch.randn(3, 16, 16, 16), steps=steps)
+    model = Rooms(made, torch.randn(3, 16, 16, 16), steps=steps)
+    model.sends_scouts = sends_scouts
+    return model

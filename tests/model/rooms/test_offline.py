@@ -49,6 +49,7 @@ def plan_of(name: str, frames: int = 3) -> list[Sampling]:
 def test_the_forward_plan_is_play() -> None:
     one = record()
     model = Rooms(networks(), torch.randn(3, 16, 16, 16), steps=2, schedule=PLAIN)
+    model.sends_scouts = False
     (played,), _ = rollout(model, [one], first=FIRST, frames=3, seed=5)
     one.poses[:] = played.poses
     _, walk = walked(PLAIN, plan_of(PLAIN), one, seed=5)
@@ -60,7 +61,8 @@ def test_the_forward_plan_is_play() -> None:
 
 def test_recalled_latents_fill_their_slots() -> None:
     name, one = "f1k1f4s2f1s1f16k4f2k2f1k1_g1", record()
-    (played,), _ = rollout(rooms(), [one], first=FIRST, frames=2, seed=5, recall=lambda _record, _now: (4, 2))
+    model = rooms(sends_scouts=False)
+    (played,), _ = rollout(model, [one], first=FIRST, frames=2, seed=5, recall=lambda _record, _now: (4, 2))
     one.poses[:] = played.poses
     offline = Offline(rooms(), Schedule.parse(name), Treatment())
     walk = offline.walk(one.latents, one.controls, one.poses, seed=5)

@@ -94,3 +94,18 @@ def test_previews_are_the_pictures_encoded() -> None:
         torch.testing.assert_close(shown.recalled, vae.encode(pictures[:, 1]), atol=1e-5, rtol=1e-4)
     assert torch.equal(shown.shares, F.avg_pool2d(shares, 8))
     assert shown.shares.shape == (1, 2, 8, 8)
+
+
+def test_scouts_show_only_what_nothing_else_does() -> None:
+    sources = wall_from((0.0, 0.0, 0.5), (0.0, 0.0, 0.4))
+    ahead = wall_from((0.0, 0.0, 0.0), (0.0, 0.0, -0.3))
+    ahead = ahead._replace(images=torch.full_like(ahead.images, 0.25))
+    (before, seen), (pictures, shares) = composed(sources, edge=EDGE), composed(sources, edge=EDGE, scouts=ahead)
+    was, now = seen.amax(1) > 0, shares.amax(1) > 0
+    assert was.float().mean() < 0.9 < now.float().mean()
+    torch.testing.assert_close(pictures[:, 0].movedim(1, -1)[was], before[:, 0].movedim(1, -1)[was], atol=0.05, rtol=0)
+    fresh = now & ~was
+    assert (pictures[:, 0].movedim(1, -1)[fresh] - 0.25).abs().max() < 1e-3
+    assert (pictures[:, 1].movedim(1, -1)[fresh] - 0.25).abs().max() < 1e-3
+    nobody = ahead._replace(valid=torch.zeros_like(ahead.valid))
+    assert torch.equal(composed(sources, edge=EDGE, scouts=nobody)[1], seen)

@@ -44,7 +44,7 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 @pytest.mark.weights
 def test_the_shipped_files_are_small() -> None:
     sizes = {path.name: path.stat().st_size for path in SHIPPED.glob("*.safetensors")}
-    assert {"vae", "depth", "reach", "dit", "starts"} == {name.split(".")[0] for name in sizes}
+    assert {"vae", "depth", "reach", "dit", "painter", "starts"} == {name.split(".")[0] for name in sizes}
     assert sum(sizes.values()) < 40e6
 
 

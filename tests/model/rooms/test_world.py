@@ -12,8 +12,9 @@ from model.rooms.context import CACHED_GROUPS
 from model.rooms.depth import Depth
 from model.rooms.dit import Target
 from model.rooms.layout import Group, LayoutError
+from model.rooms.state import RoomsState
 from model.rooms.weights import save_weights
-from model.rooms.world import SCHEDULE, Rooms, RoomsState, load
+from model.rooms.world import SCHEDULE, Rooms, load
 from model.training.context import predict, previews, shipped
 from model.training.sequences import RECENT, Batch
 from model.training.teachers import TEACHING, Teachers

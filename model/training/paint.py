@@ -1,0 +1,140 @@
+"""Train the painter of `rooms`: flow matching of what nobody has seen, in single frames behind the masks of play.
+
+Half of a batch are previews of recorded walks at up to eight times their speed, as a scout meets them; the other half
+any recorded frames behind the same masks, which cost nothing to make. No context: what is known is in the frame.
+
+Legend: n frames, C x h x w one latent.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..rooms.dit import DiT, Target
+from ..rooms.scouting import blanked, known, news
+from .context import previews, shipped
+from .dit import optimizers_of
+from .latents import Latents
+from .loop import Run, fit
+from .sequences import RECENT, Batch, Drawing, draw, noise_like
+from .teachers import Teachers, freeze, with_own_depth
+
+Predict = Callable[[Target], Tensor]
+_ATTEMPTS = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Painting:
+    drawing: Drawing = field(default_factory=lambda: Drawing(targets=8, recall_dropout=0.6, strides=(4, 8, 8)))
+    frames: int = 192  # of a batch
+    rate: float = 1.5e-3
+    own_depth: float = 0.7  # share of sequences whose depth the model reads from the pictures itself
+    every: int = 2  # steps from one batch of new previews to the next
+    pool: int = 6_000  # previews that are kept, each used several times, from other noise
+    unknown: tuple[float, float] = (0.04, 0.9)  # share of a preview that nothing shows
+    blur: float = 0.6  # up to this much of what is known is blurred, in 40 % of frames: scouts follow scouts
+    noise: float = 0.15  # up to this standard deviation on what is known, in half of the frames
+    pure: float = 0.15  # share of frames at pure noise
+    is_compiled: bool = False  # steps take 0.6 of the time, and need a C++ compiler
+
+
+class Masked(NamedTuple):
+    """Frames, and what is known of them."""
+
+    base: Tensor  # (n, C, h, w), 0 where nothing is known
+    shares: Tensor  # (n, 2, h, w): see `views.Preview`
+    clean: Tensor  # (n, C, h, w)
+
+
+def train_painter(data: Latents, model: DiT, teachers: Teachers, run: Run, painting: Painting, *, seed: int = 0) -> DiT:
+    """Train `model` on `data`; returns the EMA model.
+
+    Raises ValueError if no walk shows anything new.
+    """
+    freeze(teachers)
+    predict: Predict = torch.compile(model.__call__, dynamic=False) if painting.is_compiled else model
+    pool: list[Masked] = []
+    edge = model.config.camera.edge
+
+    def loss(_model: nn.Module, step: int) -> dict[str, Tensor]:
+        rng = np.random.default_rng((seed, step))
+        generator = torch.Generator(model.unembed.weight.device).manual_seed(seed * 1_000_003 + step)
+        for attempt in range(_ATTEMPTS):
+            if pool and (attempt or step % painting.every):
+                break
+            pool.extend(new_previews(data, teachers, painting, edge=edge, rng=rng, generator=generator))
+        if not pool:
+            raise ValueError(f"expected walks that show something new, got none in {_ATTEMPTS} batches")
+        del pool[: -painting.pool]
+        shown = behind_masks(data, pool, painting.frames, rng=rng)
+        shown = shown._replace(base=worn(shown, painting, generator))
+        return painting_loss(predict, shown, painting, generator)
+
+    ema = fit(run, model, optimizers=optimizers_of(model, painting.rate), loss=loss)
+    assert isinstance(ema, DiT)
+    return ema
+
+
+def new_previews(
+    data: Latents,
+    teachers: Teachers,
+    painting: Painting,
+    *,
+    edge: float,
+    rng: np.random.Generator,
+    generator: torch.Generator,
+) -> list[Masked]:
+    """What is known of the targets of a few sequences, one by one, as far as enough of them is not."""
+    batch = Batch(*(x.to(generator.device) for x in draw(data, painting.drawing, rng)))
+    batch = with_own_depth(teachers, batch, painting.own_depth, generator)
+    with torch.no_grad():
+        shown = previews(teachers, batch, shipped(data.latents.shape[-1]), edge=edge)
+    clean, least_most = batch.clip[:, RECENT:].flatten(0, 1), painting.unknown
+    chosen = ((news(shown.shares) > least_most[0]) & (news(shown.shares) < least_most[1])).nonzero().flatten()
+    return [Masked(*row) for row in zip(blanked(shown)[chosen], shown.shares[chosen], clean[chosen], strict=True)]
+
+
+def behind_masks(data: Latents, pool: Sequence[Masked], frames: int, *, rng: np.random.Generator) -> Masked:
+    """A batch: half of the pool, half recorded frames behind masks of the pool."""
+    met = [pool[i] for i in rng.integers(len(pool), size=frames // 2)]
+    count = frames - len(met)
+    masks = torch.stack([pool[i].shares for i in rng.integers(len(pool), size=count)])
+    e, t = rng.integers(len(data.latents), size=count), rng.integers(data.latents.shape[1], size=count)
+    clean = torch.from_numpy(np.asarray(data.latents[e, t], np.float32)).to(masks.device)
+    recorded = Masked(clean * known(masks), masks, clean)
+    return Masked(*(torch.cat([torch.stack(a), b]) for a, b in zip(zip(*met, strict=True), recorded, strict=True)))
+
+
+def worn(shown: Masked, painting: Painting, generator: torch.Generator) -> Tensor:
+    """The base, for some frames as blurred and noisy as what was painted before is."""
+
+    def some(share: float, most: float) -> Tensor:
+        level, chosen = (
+            torch.rand(len(shown.base), 1, 1, 1, generator=generator, device=generator.device) for _ in "ab"
+        )
+        return level * most * (chosen < share)
+
+    inside = known(shown.shares)
+    blurred = F.avg_pool2d(shown.base, 3, 1, 1) / F.avg_pool2d(inside, 3, 1, 1).clamp(min=0.1) * inside
+    base = torch.lerp(shown.base, blurred, some(0.4, painting.blur))
+    return base + inside * some(0.5, painting.noise) * noise_like(base, generator)
+
+
+def painting_loss(predict: Predict, shown: Masked, painting: Painting, generator: torch.Generator) -> dict[str, Tensor]:
+    """Flow matching in x-prediction (Rectified Flow, arXiv 2209.03003), mostly of what is not known."""
+    draws = (torch.rand(len(shown.clean), generator=generator, device=generator.device) for _ in range(2))
+    sigma = torch.where(next(draws) < painting.pure, 1.0, 0.04 + 0.96 * next(draws))
+    level = sigma[:, None, None, None]
+    noisy = (1 - level) * shown.clean + level * noise_like(shown.clean, generator)
+    controls = noisy.new_zeros(len(noisy), 3)
+    with torch.autocast(noisy.device.type, torch.bfloat16):
+        made = predict(Target(noisy, sigma, controls, shown.base, shown.base, shown.shares)).float()
+    unknown = 1 - known(shown.shares)[:, 0]
+    error = ((made - shown.clean).square().mean(1) * (unknown + 0.1)).sum((1, 2)) / (unknown + 0.1).sum((1, 2))
+    first = error[sigma == 1] if bool((sigma == 1).any()) else error
+    return {"loss": (error / (sigma.square() + 0.25)).mean(), "first": first.detach().mean()}

@@ -1,0 +1,105 @@
+"""The painter's training: what is behind the masks, what is worn, and what its loss reaches."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from model.rooms.dit import Target
+from model.rooms.scouting import known, news
+from model.training.loop import Run
+from model.training.paint import Masked, Painting, behind_masks, new_previews, painting_loss, train_painter, worn
+from model.training.sequences import Drawing
+from model.training.teachers import TEACHING, Teachers
+from tests.model.rooms.small import networks
+from tests.model.training.episodes import data
+
+PAINTING = Painting(Drawing(batch=2, targets=4, recall_dropout=1.0, strides=(4,)), frames=6)
+
+
+def teachers() -> Teachers:
+    made = networks()
+    return Teachers(made.vae.to(TEACHING), made.depth.to(TEACHING))
+
+
+def pool(painting: Painting = PAINTING) -> list[Masked]:
+    rng, generator = np.random.default_rng(0), torch.Generator().manual_seed(0)
+    return new_previews(data(frames=120), teachers(), painting, edge=0.77, rng=rng, generator=generator)
+
+
+def right_half(num: int = 4) -> Masked:
+    shares = torch.zeros(num, 2, 16, 16)
+    shares[..., 8:] = 1.0
+    clean = torch.randn(num, 16, 16, 16)
+    return Masked(clean * known(shares), shares, clean)
+
+
+def test_previews_show_some_and_not_all() -> None:
+    found = pool()
+    assert found
+    for one in found:
+        assert 0.04 < float(news(one.shares[None])) < 0.9
+        assert not one.base[:, known(one.shares[None])[0, 0] == 0].any()
+        assert one.base.any()
+    assert not pool(Painting(PAINTING.drawing, unknown=(0.999, 1.0)))
+
+
+def test_half_of_a_batch_are_recorded_frames_behind_the_same_masks() -> None:
+    recorded, met = data(), [right_half(1)]
+    batch = behind_masks(recorded, [Masked(*(part[0] for part in met[0]))], 6, rng=np.random.default_rng(0))
+    assert batch.clean.shape == (6, 16, 16, 16)
+    assert torch.equal(batch.clean[:3], met[0].clean.expand(3, -1, -1, -1))
+    frames = {latent.tobytes() for latent in recorded.latents.reshape(-1, 16, 16, 16)}
+    assert {latent.tobytes() for latent in batch.clean[3:].half().numpy()} <= frames
+    assert torch.equal(batch.base[3:, :, :, 8:], batch.clean[3:, :, :, 8:])
+    assert not batch.base[3:, :, :, :8].any()
+
+
+def test_wear_touches_what_is_known_in_some_frames() -> None:
+    shown = right_half(64)
+    base = worn(shown, Painting(), torch.Generator().manual_seed(0))
+    assert not base[..., :8].any()
+    changed = (base != shown.base).flatten(1).any(1).float().mean()
+    assert 0.4 < changed < 0.95
+    softer = worn(shown, Painting(noise=0.0), torch.Generator().manual_seed(0))
+    assert softer[..., 9:].square().mean() < 0.95 * shown.base[..., 9:].square().mean()
+
+
+def test_the_loss_counts_what_is_unknown() -> None:
+    shown = right_half(8)
+
+    def off_by_one(columns: slice) -> Tensor:
+        def predict(_target: Target) -> Tensor:
+            made = shown.clean.clone()
+            made[..., columns] += 1
+            return made
+
+        return painting_loss(predict, shown, PAINTING, torch.Generator().manual_seed(0))["first"]
+
+    assert off_by_one(slice(0)) == 0
+    assert float(off_by_one(slice(8))) == pytest.approx(1.1 / 1.2, rel=1e-3)
+    assert float(off_by_one(slice(8, 16))) == pytest.approx(0.1 / 1.2, rel=1e-3)
+
+
+def test_the_loss_reaches_every_parameter_of_the_painter() -> None:
+    painter = networks().painter
+    painting_loss(painter, right_half(), PAINTING, torch.Generator().manual_seed(0))["loss"].backward()
+    silent = [name for name, parameter in painter.named_parameters() if parameter.grad is None]
+    assert silent == []
+
+
+def test_training_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
+    run, recorded = Run(tmp_path, steps=2), data(frames=120)
+    first = train_painter(recorded, networks().painter, teachers(), run, PAINTING)
+    again = train_painter(recorded, networks(seed=1).painter, teachers(), run, PAINTING)
+    for one, two in zip(first.parameters(), again.parameters(), strict=True):
+        assert torch.equal(one, two)
+    assert not torch.equal(first.embed.weight, networks().painter.embed.weight)
+
+
+def test_walks_without_news_are_refused(tmp_path: Path) -> None:
+    painting = Painting(PAINTING.drawing, unknown=(0.999, 1.0))
+    with pytest.raises(ValueError, match="expected walks that show something new"):
+        train_painter(data(), networks().painter, teachers(), Run(tmp_path, steps=1), painting)
