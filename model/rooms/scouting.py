@@ -3,7 +3,8 @@
 A camera that turns uncovers two or three columns of pixels a frame, and the likeliest next column is the last one
 again: made up so, the unknown comes out as bands. So, when the coming frame would show what neither the frames before
 nor memory show, a view from further along is painted first, half of it new, and frames are put together from that too,
-until they leave it behind. What it shows that nobody comes to see is forgotten.
+until they leave it behind. What it shows that nobody comes to see is forgotten. Where all that is known is flat, as one
+recorded frame in twenty is, a scout paints a place of its own: from a bare wall only bare walls would follow.
 
 Legend: B sessions, K sources of each, C x h x w one latent.
 """
@@ -26,6 +27,7 @@ NEWS = 0.02  # share of a frame that nobody has seen from which on a scout is se
 GAP = 4  # frames from one scout to the next, at least
 SCOUTS = 2  # that a session keeps
 STEPS, SHIFT = 4, 2.0  # of flow matching; shifted towards noise, where it is decided what will be there
+FLAT = 0.4  # mean deviation of known latents below which they tell a scout nothing; of recorded frames 0.85
 TURNED = (math.radians(24), math.radians(36))  # how far a scout looks ahead of a turn
 TURN_AHEAD, MOVE_AHEAD = 8, 4  # frames of the present control
 
@@ -69,6 +71,7 @@ def paint(painter: DiT, shown: Preview, *, noise: Tensor) -> Tensor:
     The painter is flow matching (arXiv 2209.03003) on single frames behind masks: it sees what is known, 0 where
     nothing is, and no context, which the known part already holds.
     """
+    shown = shown._replace(shares=shown.shares.masked_fill(flat(shown)[:, None, None, None], 0.0))
     dtype, sigmas = painter.unembed.weight.dtype, flow_sigmas(STEPS, shift=SHIFT)
     base, shares, x = blanked(shown).to(dtype), shown.shares.to(dtype), noise
     control = noise.new_zeros(len(noise), painter.config.num_controls, dtype=dtype)
@@ -77,6 +80,15 @@ def paint(painter: DiT, shown: Preview, *, noise: Tensor) -> Tensor:
         clean = painter(Target(x.to(dtype), levels, control, base, base, shares)).float()
         x = euler_step(x, clean, levels, after.expand(len(noise)))
     return x
+
+
+def flat(shown: Preview) -> Tensor:
+    """Whose known part (B,) shows next to nothing: a wall from near, or what is left of one."""
+    inside = known(shown.shares)
+    area = inside.sum((2, 3), keepdim=True).clamp(min=1)
+    mean = (shown.base * inside).sum((2, 3), keepdim=True) / area
+    variance = ((shown.base - mean).square() * inside).sum((2, 3), keepdim=True) / area
+    return variance.sqrt().mean((1, 2, 3)) < FLAT
 
 
 def blanked(shown: Preview) -> Tensor:

@@ -9,7 +9,7 @@ import torch
 from model.evaluation.rollout import history_at, rollout, sample
 from model.rooms.camera import Camera
 from model.rooms.looks import LooksCache
-from model.rooms.scouting import GAP, NEWS, SCOUTS, TURNED, Scout, ahead, blanked, known, news, paint, views_of
+from model.rooms.scouting import GAP, NEWS, SCOUTS, TURNED, Scout, ahead, blanked, flat, known, news, paint, views_of
 from model.rooms.state import RoomsState
 from model.rooms.views import Preview
 from model.rooms.world import Rooms
@@ -61,6 +61,16 @@ def test_painting_follows_its_noise_and_what_is_known_and_nothing_else() -> None
     assert torch.equal(paint(painter, hidden, noise=noise), made)
     assert not torch.allclose(paint(painter, one, noise=torch.randn_like(noise)), made, atol=1e-2)
     assert not torch.allclose(paint(painter, one._replace(base=-one.base), noise=noise), made, atol=1e-2)
+
+
+def test_from_a_bare_wall_follows_a_place_of_its_own() -> None:
+    painter, one, noise = networks().painter.eval(), shown(), torch.randn(2, 16, 16, 16)
+    one.base[1] = 2.0 + 0.1 * torch.randn(16, 16, 16)
+    one.base[1, :, 4:, :8] = 50.0 * torch.randn(16, 12, 8)  # where nothing is known
+    assert flat(one).tolist() == [False, True]
+    made, nothing = (paint(painter, x, noise=noise) for x in (one, one._replace(shares=torch.zeros_like(one.shares))))
+    assert not torch.allclose(made[0], nothing[0], atol=1e-2)
+    torch.testing.assert_close(made[1], nothing[1])
 
 
 def test_sessions_without_scouts_show_none() -> None:
