@@ -91,7 +91,7 @@ def run_rows(
 ) -> Iterator[tuple[Row, Result]]:
     """Each row with what it came to, run now or saved by an earlier call with the same weights and numbers."""
     loaded: list[list[Case]] = []
-    files = [options.weights / f"{name}.safetensors" for name in ("vae", "depth", "reach", "dit")]
+    files = [options.weights / f"{name}.safetensors" for name in ("vae", "depth", "reach", "dit", "painter")]
     for number, row in enumerate(chosen, 1):
         doing = asdict(row.doing())
         path = place_of(options.out, doing, files=files, extent=(options.sets, options.videos, options.seeds))
