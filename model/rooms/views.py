@@ -36,7 +36,7 @@ class Sources(NamedTuple):
 class Preview(NamedTuple):
     """What is known of the next frame before it is made."""
 
-    base: Tensor  # (B, C, h, w): the frame before, and memory where that shows nothing
+    base: Tensor  # (B, C, h, w): the frame before, memory where that shows nothing, then scouts
     recalled: Tensor  # (B, C, h, w): memory, and `base` where that shows nothing
     shares: Tensor  # (B, 2, h, w) in [0, 1]: how much of each position the frame before and memory show
 
@@ -65,18 +65,17 @@ def composed(sources: Sources, *, edge: float, scouts: Sources | None = None) ->
     near = splat(poses[:, :1], depths[:, :1], valid[:, :1], edge=edge, size=size)
     far = splat(poses[:, 1:], depths[:, 1:], valid[:, 1:], edge=edge, size=size)
     seen = over(near, far)
-    painted = splat(scouts.poses, scouts.depths, scouts.valid, edge=edge, size=size) if scouts is not None else None
-    everything = seen if painted is None else over(seen, painted)
-    shape = F.interpolate(spread(everything)[:, None], size=(pixels, pixels), mode="bilinear", align_corners=False)[
-        :, 0
-    ]
+    if scouts is not None:
+        painted = splat(scouts.poses, scouts.depths, scouts.valid, edge=edge, size=size)
+        seen = over(seen, painted)
+    shape = F.interpolate(spread(seen)[:, None], size=(pixels, pixels), mode="bilinear", align_corners=False)[:, 0]
     where, _, inside = look_back(poses[:, :1], shape, pixels, edge)
     before = F.grid_sample(images[:, 0], where[:, 0], padding_mode="border", align_corners=False)
     here = inside & (F.interpolate(near.known[:, None], size=(pixels, pixels), mode="nearest") > 0)
     memory, there = gather(poses[:, 1:], images[:, 1:], depths[:, 1:], valid[:, 1:], seen=far, edge=edge)
     base = torch.where(here | (there == 0), before, memory)
     known = torch.cat([here.to(there.dtype), there], 1)
-    if scouts is not None and painted is not None:
+    if scouts is not None:
         made, is_made = gather(*scouts, seen=painted, edge=edge)
         unseen = (known.amax(1, keepdim=True) == 0) & (is_made > 0)
         base, known[:, 1:] = torch.where(unseen, made, base), known[:, 1:] + unseen

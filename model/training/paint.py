@@ -64,10 +64,12 @@ def train_painter(data: Latents, model: DiT, teachers: Teachers, run: Run, paint
     def loss(_model: nn.Module, step: int) -> dict[str, Tensor]:
         rng = np.random.default_rng((seed, step))
         generator = torch.Generator(model.unembed.weight.device).manual_seed(seed * 1_000_003 + step)
-        for attempt in range(_ATTEMPTS):
-            if pool and (attempt or step % painting.every):
+        is_due = step % painting.every == 0
+        for _ in range(_ATTEMPTS):
+            if pool and not is_due:
                 break
             pool.extend(new_previews(data, teachers, painting, edge=edge, rng=rng, generator=generator))
+            is_due = False
         if not pool:
             raise ValueError(f"expected walks that show something new, got none in {_ATTEMPTS} batches")
         del pool[: -painting.pool]
@@ -94,8 +96,8 @@ def new_previews(
     batch = with_own_depth(teachers, batch, painting.own_depth, generator)
     with torch.no_grad():
         shown = previews(teachers, batch, shipped(data.latents.shape[-1]), edge=edge)
-    clean, least_most = batch.clip[:, RECENT:].flatten(0, 1), painting.unknown
-    chosen = ((news(shown.shares) > least_most[0]) & (news(shown.shares) < least_most[1])).nonzero().flatten()
+    clean, unknown, (least, most) = batch.clip[:, RECENT:].flatten(0, 1), news(shown.shares), painting.unknown
+    chosen = ((unknown > least) & (unknown < most)).nonzero().flatten()
     return [Masked(*row) for row in zip(blanked(shown)[chosen], shown.shares[chosen], clean[chosen], strict=True)]
 
 
