@@ -21,7 +21,7 @@ from ..sampling import euler_step, flow_sigmas
 from .camera import Camera, move
 from .dit import DiT, Target
 from .looks import LooksCache
-from .views import Preview, Sources
+from .views import Sources
 
 NEWS = 0.02  # share of a frame that nobody has seen from which on a scout is sent
 GAP = 4  # frames from one scout to the next, at least
@@ -65,15 +65,15 @@ def views_of(scouts: Sequence[Sequence[Scout]], looks: LooksCache, *, device: to
 
 
 @torch.inference_mode()
-def paint(painter: DiT, shown: Preview, *, noise: Tensor) -> Tensor:
-    """Views (B, C, h, w) float32 that go on where `shown` ends, from `noise` (B, C, h, w).
+def paint(painter: DiT, base: Tensor, shares: Tensor, *, noise: Tensor) -> Tensor:
+    """Views (B, C, h, w) float32 that go on where `base` ends, by its `shares`, from `noise` (B, C, h, w).
 
     The painter is flow matching (arXiv 2209.03003) on single frames behind masks: it sees what is known, 0 where
     nothing is, and no context, which the known part already holds.
     """
-    shown = shown._replace(shares=shown.shares.masked_fill(flat(shown)[:, None, None, None], 0.0))
+    shares = shares.masked_fill(flat(base, shares)[:, None, None, None], 0.0)
     dtype, sigmas = painter.unembed.weight.dtype, flow_sigmas(STEPS, shift=SHIFT)
-    base, shares, x = blanked(shown).to(dtype), shown.shares.to(dtype), noise
+    base, shares, x = blanked(base, shares).to(dtype), shares.to(dtype), noise
     control = noise.new_zeros(len(noise), painter.config.num_controls, dtype=dtype)
     for sigma, after in zip(noise.new_tensor(sigmas[:-1]), noise.new_tensor(sigmas[1:]), strict=True):
         levels = sigma.expand(len(noise))
@@ -82,18 +82,18 @@ def paint(painter: DiT, shown: Preview, *, noise: Tensor) -> Tensor:
     return x
 
 
-def flat(shown: Preview) -> Tensor:
+def flat(base: Tensor, shares: Tensor) -> Tensor:
     """Whose known part (B,) shows next to nothing: a wall from near, or what is left of one."""
-    inside = known(shown.shares)
+    inside = known(shares)
     area = inside.sum((2, 3), keepdim=True).clamp(min=1)
-    mean = (shown.base * inside).sum((2, 3), keepdim=True) / area
-    variance = ((shown.base - mean).square() * inside).sum((2, 3), keepdim=True) / area
+    mean = (base * inside).sum((2, 3), keepdim=True) / area
+    variance = ((base - mean).square() * inside).sum((2, 3), keepdim=True) / area
     return variance.sqrt().mean((1, 2, 3)) < FLAT
 
 
-def blanked(shown: Preview) -> Tensor:
+def blanked(base: Tensor, shares: Tensor) -> Tensor:
     """The base (B, C, h, w), faded to 0 where less than half of a position is known."""
-    return shown.base * known(shown.shares)
+    return base * known(shares)
 
 
 def known(shares: Tensor) -> Tensor:

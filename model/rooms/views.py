@@ -46,17 +46,37 @@ def seen_from(views: Sources, pose: Tensor) -> Sources:
     return views._replace(poses=relative(views.poses, pose[:, None]), images=views.images.float().div(127.5).sub(1))
 
 
-def preview(vae: VAE, sources: Sources, *, edge: float, scouts: Sources | None = None) -> Preview:
+class Pictures(NamedTuple):
+    """The same as pixels, not encoded yet."""
+
+    both: Tensor  # (B, 2, 3, H, H): those of the base, and of what is recalled
+    shares: Tensor  # (B, 2, H, H), 0 or 1
+
+
+def preview(vae: VAE, sources: Sources, *, edge: float) -> Preview:
     """Carry the sources to the target and encode the two pictures that they give."""
-    pictures, shares = composed(sources, edge=edge, scouts=scouts)
-    b, _, _, size, _ = pictures.shape
+    return encoded(vae, composed(sources, edge=edge))
+
+
+def encoded(vae: VAE, pictures: Pictures) -> Preview:
+    base, recalled = latents_of(vae, pictures.both).unbind(1)
+    return Preview(base, recalled, shares_of(pictures, base.shape[-1]))
+
+
+def latents_of(vae: VAE, pictures: Tensor) -> Tensor:
+    """Encode pictures (B, n, 3, H, H): (B, n, C, h, w)."""
     flat = pictures.flatten(0, 1).to(vae.mean.dtype).contiguous(memory_format=torch.channels_last)
-    base, recalled = vae.encode(flat).unflatten(0, (b, 2)).unbind(1)
-    return Preview(base, recalled, F.avg_pool2d(shares, size // base.shape[-1]))
+    latents: Tensor = vae.encode(flat).unflatten(0, pictures.shape[:2])
+    return latents
 
 
-def composed(sources: Sources, *, edge: float, scouts: Sources | None = None) -> tuple[Tensor, Tensor]:
-    """Both pictures (B, 2, 3, H, H) of `Preview` and their masks (B, 2, H, H).
+def shares_of(pictures: Pictures, size: int) -> Tensor:
+    """`Preview.shares` (B, 2, h, w) for h = w = `size`."""
+    return F.avg_pool2d(pictures.shares, pictures.shares.shape[-1] // size)
+
+
+def composed(sources: Sources, *, edge: float, scouts: Sources | None = None) -> Pictures:
+    """What the sources show of the target.
 
     `scouts` are views that were never shown: they come after all others, and count as memory where they are seen.
     """
@@ -79,4 +99,4 @@ def composed(sources: Sources, *, edge: float, scouts: Sources | None = None) ->
         made, is_made = gather(*scouts, seen=painted, edge=edge)
         unseen = (known.amax(1, keepdim=True) == 0) & (is_made > 0)
         base, known[:, 1:] = torch.where(unseen, made, base), known[:, 1:] + unseen
-    return torch.stack([base, torch.where(there > 0, memory, base)], 1), known
+    return Pictures(torch.stack([base, torch.where(there > 0, memory, base)], 1), known)

@@ -26,7 +26,7 @@ from .looks import LooksCache
 from .scouting import GAP, NEWS, SCOUTS, Scout, ahead, news, paint, views_of
 from .state import Preparation, RoomsJob, RoomsState
 from .tuned import load_tuned
-from .views import Preview, Sources, preview, seen_from, sources_ago
+from .views import Pictures, Sources, composed, encoded, latents_of, seen_from, shares_of, sources_ago
 from .weights import SHIPPED, Networks
 
 SCHEDULE = "f1k1f4s2f1s1f16k4f2k2f1k1_g1"
@@ -134,9 +134,7 @@ class Rooms:
             else [discretize_history(history, self.codebook) for history in histories]
         )
         shown = [Shown(self.layout.groups, *row) for row in zip(seen, (s.cache for s in states), strict=True)]
-        prepared = self.prepare(states, controls, seen)
-        if self.sends_scouts:
-            prepared = self._scouted(states, seen, prepared)
+        prepared = self.prepare(states, controls, seen, scouting=self.sends_scouts)
         jobs = self.start(states, prepared, shown)
         for job, history in zip(jobs, histories, strict=True):
             if not _moves(job.state, job.prepared.pose[0]):  # nothing moves in this world but the camera
@@ -203,10 +201,12 @@ class Rooms:
         histories: Sequence[History],
         *,
         moved: Tensor | None = None,
+        scouting: bool = False,
     ) -> Preparation:
         """Where the controls lead, and what earlier frames show of the view from there.
 
-        `moved` (B, 2) is the displacement in steps, ahead and to the right, for those who know it.
+        `moved` (B, 2) is the displacement in steps, ahead and to the right, for those who know it. With `scouting`,
+        sessions that would see what nobody has seen send scouts first.
         """
         control = torch.from_numpy(np.stack([rows[-1] for rows in controls]).astype(np.float32)).to(self.device)
         views = self.views(histories, self._slots)
@@ -214,34 +214,30 @@ class Rooms:
             moved = self._reached(states, control, views=views)
         pose = torch.stack([state.pose for state in states]).to(self.device)
         pose = move(self.camera, pose, torch.cat([moved, control[:, 2:]], 1))
-        return self.preview_of(views, control=control, pose=pose, scouts=self._scouts(states))
+        pictures = self._composed(states, views, pose)
+        if scouting:
+            pictures = self._scouted(states, views, control, pose, pictures=pictures)
+        return self._preparation(control, pose, pictures)
 
     def _scouted(
-        self, states: Sequence[RoomsState], histories: Sequence[History], prepared: Preparation
-    ) -> Preparation:
-        """`prepared` with more known, where sessions would have seen what nobody has: their scouts go first."""
-        is_new = (news(prepared.shares) > NEWS).tolist()
-        due = [
-            i
-            for i, s in enumerate(states)
-            if is_new[i] and s.sections - s.scouted >= GAP and _moves(s, prepared.pose[i])
-        ]
+        self, states: Sequence[RoomsState], views: Sources, control: Tensor, pose: Tensor, *, pictures: Pictures
+    ) -> Pictures:
+        """`pictures` that show more, of sessions that would have seen what nobody has: their scouts go first."""
+        is_new = (news(shares_of(pictures, self.dit.config.latent_size)) > NEWS).tolist()
+        due = [i for i, s in enumerate(states) if is_new[i] and s.sections - s.scouted >= GAP and _moves(s, pose[i])]
         if not due:
-            return prepared
-        going, part = [states[i] for i in due], Preparation(*(x[due] for x in prepared))
+            return pictures
+        going, near, goal = [states[i] for i in due], Sources(*(x[due] for x in views)), pose[due]
         here = torch.stack([state.pose for state in going]).to(self.device)
-        there = ahead(self.camera, here, part.control, moved=displacement_between(self.camera, here, part.pose))
-        views = self.views([histories[i] for i in due], self._slots)
-        seen = self._preview(views, there, scouts=self._scouts(going))
-        painted = paint(self.painter, seen, noise=torch.cat([self._noise(state) for state in going]))
-        for state, latent, pose in zip(going, painted.half().cpu().numpy(), there.cpu(), strict=True):
-            state.scouts, state.scouted = (*state.scouts, Scout(latent, pose))[-SCOUTS:], state.sections
-        again = self.preview_of(views, control=part.control, pose=part.pose, scouts=self._scouts(going))
-        index = torch.tensor(due, device=self.device)
-        return Preparation(*(x.index_copy(0, index, y) for x, y in zip(prepared, again, strict=True)))
-
-    def _scouts(self, states: Sequence[RoomsState]) -> Sources | None:
-        return views_of([state.scouts for state in states], self.looks, device=self.device)
+        there = ahead(self.camera, here, control[due], moved=displacement_between(self.camera, here, goal))
+        seen = self._composed(going, near, there)
+        base = latents_of(self.vae, seen.both[:, :1])[:, 0].float()
+        noise = torch.cat([self._noise(state) for state in going])
+        painted = paint(self.painter, base, shares_of(seen, self.dit.config.latent_size), noise=noise)
+        for state, latent, place in zip(going, painted.half().cpu().numpy(), there.cpu(), strict=True):
+            state.scouts, state.scouted = (*state.scouts, Scout(latent, place))[-SCOUTS:], state.sections
+        again, index = self._composed(going, near, goal), torch.tensor(due, device=self.device)
+        return Pictures(*(x.index_copy(0, index, y) for x, y in zip(pictures, again, strict=True)))
 
     def _noise(self, state: RoomsState) -> Tensor:
         """What the session's next frame is made from: (1, C, h, w)."""
@@ -258,17 +254,18 @@ class Rooms:
         images, depths = (part.unflatten(0, valid.shape) for part in looks)
         return Sources(poses, images, depths, valid)
 
-    def preview_of(
-        self, views: Sources, *, control: Tensor, pose: Tensor, scouts: Sources | None = None
-    ) -> Preparation:
+    def preview_of(self, views: Sources, *, control: Tensor, pose: Tensor) -> Preparation:
         """What `views` show from `pose` (B, 3), to which `control` (B, A) leads; the first is what it goes on from."""
-        return Preparation(control, pose, *self._preview(views, pose, scouts=scouts))
+        return self._preparation(control, pose, composed(seen_from(views, pose), edge=self.camera.edge))
 
-    def _preview(self, views: Sources, pose: Tensor, *, scouts: Sources | None) -> Preview:
-        near, far = (x and seen_from(x, pose) for x in (views, scouts))
-        assert near is not None
-        shown = preview(self.vae, near, edge=self.camera.edge, scouts=far)
-        return Preview(shown.base.float(), shown.recalled.float(), shown.shares)
+    def _composed(self, states: Sequence[RoomsState], views: Sources, pose: Tensor) -> Pictures:
+        """What `views` and the scouts of `states` show from `pose` (B, 3)."""
+        scouts = views_of([state.scouts for state in states], self.looks, device=self.device)
+        return composed(seen_from(views, pose), edge=self.camera.edge, scouts=scouts and seen_from(scouts, pose))
+
+    def _preparation(self, control: Tensor, pose: Tensor, pictures: Pictures) -> Preparation:
+        shown = encoded(self.vae, pictures)
+        return Preparation(control, pose, shown.base.float(), shown.recalled.float(), shown.shares)
 
     def _reached(self, states: Sequence[RoomsState], control: Tensor, *, views: Sources) -> Tensor:
         """How far `control` (B, A) leads, among what the earlier views show to stand around."""

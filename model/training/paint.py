@@ -97,8 +97,8 @@ def new_previews(
     with torch.no_grad():
         shown = previews(teachers, batch, shipped(data.latents.shape[-1]), edge=edge)
     clean, unknown, (least, most) = batch.clip[:, RECENT:].flatten(0, 1), news(shown.shares), painting.unknown
-    chosen = ((unknown > least) & (unknown < most)).nonzero().flatten()
-    return [Masked(*row) for row in zip(blanked(shown)[chosen], shown.shares[chosen], clean[chosen], strict=True)]
+    chosen, base = ((unknown > least) & (unknown < most)).nonzero().flatten(), blanked(shown.base, shown.shares)
+    return [Masked(*row) for row in zip(base[chosen], shown.shares[chosen], clean[chosen], strict=True)]
 
 
 def behind_masks(data: Latents, pool: Sequence[Masked], frames: int, *, rng: np.random.Generator) -> Masked:

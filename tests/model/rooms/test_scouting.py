@@ -5,23 +5,23 @@ import math
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 from model.evaluation.rollout import history_at, rollout, sample
 from model.rooms.camera import Camera
 from model.rooms.looks import LooksCache
 from model.rooms.scouting import GAP, NEWS, SCOUTS, TURNED, Scout, ahead, blanked, flat, known, news, paint, views_of
 from model.rooms.state import RoomsState
-from model.rooms.views import Preview
 from model.rooms.world import Rooms
 from tests.model.rooms.small import networks, rooms
 from tests.model.rooms.test_world import record
 
 
-def shown(num: int = 2) -> Preview:
-    """Of which the right half is known, and the rows at the top a little."""
+def shown(num: int = 2) -> tuple[Tensor, Tensor]:
+    """A base and its shares, of which the right half is known, and the rows at the top a little."""
     shares = torch.zeros(num, 2, 16, 16)
     shares[:, 0, :, 8:], shares[:, 1, :4, :8] = 1.0, 0.25
-    return Preview(torch.randn(num, 16, 16, 16), torch.randn(num, 16, 16, 16), shares)
+    return torch.randn(num, 16, 16, 16), shares
 
 
 def test_news_are_what_neither_frames_nor_memory_show() -> None:
@@ -45,30 +45,31 @@ def test_a_scout_goes_no_farther_than_the_camera_gets() -> None:
 
 
 def test_what_is_not_known_is_blanked() -> None:
-    one = shown()
-    assert torch.equal(blanked(one)[..., 8:], one.base[..., 8:])
-    assert torch.equal(blanked(one)[:, :, :4, :8], 0.5 * one.base[:, :, :4, :8])
-    assert not blanked(one)[:, :, 4:, :8].any()
-    assert known(one.shares).shape == (2, 1, 16, 16)
+    base, shares = shown()
+    left = blanked(base, shares)
+    assert torch.equal(left[..., 8:], base[..., 8:])
+    assert torch.equal(left[:, :, :4, :8], 0.5 * base[:, :, :4, :8])
+    assert not left[:, :, 4:, :8].any()
+    assert known(shares).shape == (2, 1, 16, 16)
 
 
 def test_painting_follows_its_noise_and_what_is_known_and_nothing_else() -> None:
-    painter, one, noise = networks().painter.eval(), shown(), torch.randn(2, 16, 16, 16)
-    made = paint(painter, one, noise=noise)
+    painter, (base, shares), noise = networks().painter.eval(), shown(), torch.randn(2, 16, 16, 16)
+    made = paint(painter, base, shares, noise=noise)
     assert made.shape == (2, 16, 16, 16)
-    hidden = one._replace(base=one.base.clone(), recalled=torch.zeros_like(one.recalled))
-    hidden.base[:, :, 4:, :8] = 7.0  # where nothing is known
-    assert torch.equal(paint(painter, hidden, noise=noise), made)
-    assert not torch.allclose(paint(painter, one, noise=torch.randn_like(noise)), made, atol=1e-2)
-    assert not torch.allclose(paint(painter, one._replace(base=-one.base), noise=noise), made, atol=1e-2)
+    hidden = base.clone()
+    hidden[:, :, 4:, :8] = 7.0  # where nothing is known
+    assert torch.equal(paint(painter, hidden, shares, noise=noise), made)
+    assert not torch.allclose(paint(painter, base, shares, noise=torch.randn_like(noise)), made, atol=1e-2)
+    assert not torch.allclose(paint(painter, -base, shares, noise=noise), made, atol=1e-2)
 
 
 def test_from_a_bare_wall_follows_a_place_of_its_own() -> None:
-    painter, one, noise = networks().painter.eval(), shown(), torch.randn(2, 16, 16, 16)
-    one.base[1] = 2.0 + 0.1 * torch.randn(16, 16, 16)
-    one.base[1, :, 4:, :8] = 50.0 * torch.randn(16, 12, 8)  # where nothing is known
-    assert flat(one).tolist() == [False, True]
-    made, nothing = (paint(painter, x, noise=noise) for x in (one, one._replace(shares=torch.zeros_like(one.shares))))
+    painter, (base, shares), noise = networks().painter.eval(), shown(), torch.randn(2, 16, 16, 16)
+    base[1] = 2.0 + 0.1 * torch.randn(16, 16, 16)
+    base[1, :, 4:, :8] = 50.0 * torch.randn(16, 12, 8)  # where nothing is known
+    assert flat(base, shares).tolist() == [False, True]
+    made, nothing = (paint(painter, base, known, noise=noise) for known in (shares, torch.zeros_like(shares)))
     assert not torch.allclose(made[0], nothing[0], atol=1e-2)
     torch.testing.assert_close(made[1], nothing[1])
 
