@@ -40,6 +40,7 @@ class Painting:
     blur: float = 0.6  # up to this much of what is known is blurred, in 40 % of frames: scouts follow scouts
     noise: float = 0.15  # up to this standard deviation on what is known, in half of the frames
     pure: float = 0.15  # share of frames at pure noise
+    nothing: float = 0.06  # share of frames of which nothing is known: see `scouting.flat`
     is_compiled: bool = False  # steps take 0.6 of the time, and need a C++ compiler
 
 
@@ -73,7 +74,7 @@ def train_painter(data: Latents, model: DiT, teachers: Teachers, run: Run, paint
         if not pool:
             raise ValueError(f"expected walks that show something new, got none in {_ATTEMPTS} batches")
         del pool[: -painting.pool]
-        shown = behind_masks(data, pool, painting.frames, rng=rng)
+        shown = behind_masks(data, pool, painting, rng=rng)
         shown = shown._replace(base=worn(shown, painting, generator))
         return painting_loss(predict, shown, painting, generator)
 
@@ -101,11 +102,12 @@ def new_previews(
     return [Masked(*row) for row in zip(base[chosen], shown.shares[chosen], clean[chosen], strict=True)]
 
 
-def behind_masks(data: Latents, pool: Sequence[Masked], frames: int, *, rng: np.random.Generator) -> Masked:
-    """A batch: half of the pool, half recorded frames behind masks of the pool."""
-    met = [pool[i] for i in rng.integers(len(pool), size=frames // 2)]
-    count = frames - len(met)
+def behind_masks(data: Latents, pool: Sequence[Masked], painting: Painting, *, rng: np.random.Generator) -> Masked:
+    """A batch: half of the pool, half recorded frames behind masks of the pool, or of which nothing is known."""
+    met = [pool[i] for i in rng.integers(len(pool), size=painting.frames // 2)]
+    count = painting.frames - len(met)
     masks = torch.stack([pool[i].shares for i in rng.integers(len(pool), size=count)])
+    masks[: round(painting.nothing * painting.frames)] = 0
     e, t = rng.integers(len(data.latents), size=count), rng.integers(data.latents.shape[1], size=count)
     clean = torch.from_numpy(np.asarray(data.latents[e, t], np.float32)).to(masks.device)
     recorded = Masked(clean * known(masks), masks, clean)

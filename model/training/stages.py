@@ -19,12 +19,13 @@ from ..rooms.depth import Depth, Reach
 from ..rooms.dit import DiT, DiTConfig
 from ..rooms.vae import VAE, VAEConfig
 from ..rooms.weights import SHIPPED, Networks, load_weights, save_weights
+from .critic import Contest, Critic
 from .depth import train_depth, train_reach
 from .dit import DiTTraining, train_dit
 from .latents import Latents, encode_episodes, load_latents
 from .loop import Run
 from .paint import Painting, train_painter
-from .polish import Contest, Critic, Polishing, polish
+from .polish import Polishing, polish
 from .teachers import Teachers
 from .vae import VAETraining, train_vae
 

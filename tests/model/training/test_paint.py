@@ -48,13 +48,22 @@ def test_previews_show_some_and_not_all() -> None:
 
 def test_half_of_a_batch_are_recorded_frames_behind_the_same_masks() -> None:
     recorded, met = data(), [right_half(1)]
-    batch = behind_masks(recorded, [Masked(*(part[0] for part in met[0]))], 6, rng=np.random.default_rng(0))
+    painting = Painting(frames=6, nothing=0.0)
+    batch = behind_masks(recorded, [Masked(*(part[0] for part in met[0]))], painting, rng=np.random.default_rng(0))
     assert batch.clean.shape == (6, 16, 16, 16)
     assert torch.equal(batch.clean[:3], met[0].clean.expand(3, -1, -1, -1))
     frames = {latent.tobytes() for latent in recorded.latents.reshape(-1, 16, 16, 16)}
     assert {latent.tobytes() for latent in batch.clean[3:].half().numpy()} <= frames
     assert torch.equal(batch.base[3:, :, :, 8:], batch.clean[3:, :, :, 8:])
     assert not batch.base[3:, :, :, :8].any()
+
+
+def test_of_some_frames_nothing_is_known() -> None:
+    met, painting = Masked(*(part[0] for part in right_half(1))), Painting(frames=10, nothing=0.2)
+    batch = behind_masks(data(), [met], painting, rng=np.random.default_rng(0))
+    assert [bool(shares.any()) for shares in batch.shares] == [True] * 5 + [False] * 2 + [True] * 3
+    assert not batch.base[5:7].any()
+    assert batch.clean[5:7].any()
 
 
 def test_wear_touches_what_is_known_in_some_frames() -> None:
