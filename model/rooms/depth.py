@@ -66,6 +66,14 @@ class Reach(nn.Module):
         return moved * shorten
 
 
+def unhindered(went: Tensor, control: Tensor) -> Tensor:
+    """Displacements (B, 2) that `went` before, but what `control` (B, A) had asked for where the camera stood.
+
+    Else Reach reads from its own guess that something stands there, and the camera stands for ever.
+    """
+    return torch.where(went.norm(dim=1, keepdim=True) < 1e-6, control[:, :2], went)
+
+
 def settled(moved: Tensor, commanded: Tensor) -> Tensor:
     """Displacements (B, 2) without the little that is left of `commanded` ones (B, 2) where a wall stops them."""
     stands = moved.norm(dim=1, keepdim=True) < STANDING * commanded.norm(dim=1, keepdim=True)

@@ -18,7 +18,7 @@ from ..sampling import euler_step, flow_sigmas
 from ..world_model import ControlAxis, ControlSchema, History, ModelSpec, Section
 from .camera import displacement_between, move, relative
 from .context import Contexts, Shown
-from .depth import settled
+from .depth import settled, unhindered
 from .dit import KV, Target
 from .geometry import ground_map
 from .layout import check_live, layout_of
@@ -276,7 +276,8 @@ class Rooms:
         ground = ground_map(around, depths, valid, edge=self.camera.edge, eye=self.camera.height)
         before = torch.stack([state.last_pose for state in states]).to(self.device)
         last = torch.stack([state.last_control for state in states]).to(self.device)
-        last = torch.cat([displacement_between(self.camera, before, standing), last], 1)
+        went = unhindered(displacement_between(self.camera, before, standing), last)
+        last = torch.cat([went, last], 1)
         return settled(self.reach(ground, control, last), control[:, :2])
 
     @torch.inference_mode()

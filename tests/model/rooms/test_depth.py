@@ -1,6 +1,6 @@
 import torch
 
-from model.rooms.depth import Depth, Reach, settled
+from model.rooms.depth import Depth, Reach, settled, unhindered
 from model.rooms.geometry import CELLS
 from tests.model.rooms.small import networks
 
@@ -31,6 +31,12 @@ def test_a_wall_that_leaves_little_of_a_step_stops_it() -> None:
     commanded = torch.tensor([[0.6, 0.0], [0.6, 0.0], [0.0, 0.0]])
     moved = torch.tensor([[0.05, -0.1], [0.1, 0.2], [0.0, 0.0]])
     assert torch.equal(settled(moved, commanded), torch.tensor([[0.0, 0.0], [0.1, 0.2], [0.0, 0.0]]))
+
+
+def test_who_stood_may_go_on() -> None:
+    control = torch.tensor([[0.6, 0.1, 1.0], [0.6, 0.1, 1.0], [0.0, 0.0, 1.0]])
+    went = torch.tensor([[0.3, 0.1], [0.0, 0.0], [0.0, 0.0]])
+    assert torch.equal(unhindered(went, control), torch.tensor([[0.3, 0.1], [0.6, 0.1], [0.0, 0.0]]))
 
 
 def test_reach_looks_at_the_map() -> None:

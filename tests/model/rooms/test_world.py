@@ -215,6 +215,19 @@ def test_a_camera_that_a_wall_stops_keeps_its_picture() -> None:
     assert not np.array_equal(done.latents[30], one.latents[29])
 
 
+def test_a_camera_does_not_stand_because_it_stood() -> None:
+    model, one, told = rooms(), record(), []
+
+    def reach(_ground: torch.Tensor, _control: torch.Tensor, last: torch.Tensor) -> torch.Tensor:
+        told.append(last[0].tolist())
+        return torch.zeros(1, 2)
+
+    one.controls[30:] = (0.6, 0.0, 0.0)
+    model.reach.forward = reach  # type: ignore[method-assign]
+    rollout(model, [one], first=30, frames=3)
+    assert told[1][:2] == told[2][:2] == pytest.approx([0.6, 0.0])
+
+
 def test_the_start_is_the_image_in_its_middle() -> None:
     model = rooms()
     image = np.zeros((90, 200, 3), np.uint8)
