@@ -52,35 +52,56 @@ class Masked(NamedTuple):
     clean: Tensor  # (n, C, h, w)
 
 
+class Pool:
+    """Previews with something unknown, each used several times, from other noise."""
+
+    def __init__(self, data: Latents, teachers: Teachers, painting: Painting, *, edge: float) -> None:
+        self._data, self._teachers, self._painting, self._edge = data, teachers, painting, edge
+        self.previews: list[Masked] = []
+
+    def refresh(self, step: int, *, rng: np.random.Generator, generator: torch.Generator) -> None:
+        """Add new previews if it is time.
+
+        Raises ValueError if no walk shows anything new.
+        """
+        is_due = step % self._painting.every == 0
+        for _ in range(_ATTEMPTS):
+            if self.previews and not is_due:
+                break
+            self.previews += new_previews(
+                self._data, self._teachers, self._painting, edge=self._edge, rng=rng, generator=generator
+            )
+            is_due = False
+        if not self.previews:
+            raise ValueError(f"expected walks that show something new, got none in {_ATTEMPTS} batches")
+        del self.previews[: -self._painting.pool]
+
+
 def train_painter(data: Latents, model: DiT, teachers: Teachers, run: Run, painting: Painting, *, seed: int = 0) -> DiT:
     """Train `model` on `data`; returns the EMA model.
 
     Raises ValueError if no walk shows anything new.
     """
     freeze(teachers)
-    predict: Predict = torch.compile(model.__call__, dynamic=False) if painting.is_compiled else model
-    pool: list[Masked] = []
-    edge = model.config.camera.edge
+    predict = predicting(model, painting)
+    pool = Pool(data, teachers, painting, edge=model.config.camera.edge)
 
     def loss(_model: nn.Module, step: int) -> dict[str, Tensor]:
         rng = np.random.default_rng((seed, step))
         generator = torch.Generator(model.unembed.weight.device).manual_seed(seed * 1_000_003 + step)
-        is_due = step % painting.every == 0
-        for _ in range(_ATTEMPTS):
-            if pool and not is_due:
-                break
-            pool.extend(new_previews(data, teachers, painting, edge=edge, rng=rng, generator=generator))
-            is_due = False
-        if not pool:
-            raise ValueError(f"expected walks that show something new, got none in {_ATTEMPTS} batches")
-        del pool[: -painting.pool]
-        shown = behind_masks(data, pool, painting, rng=rng)
+        pool.refresh(step, rng=rng, generator=generator)
+        shown = behind_masks(data, pool.previews, painting, rng=rng)
         shown = shown._replace(base=worn(shown, painting, generator))
         return painting_loss(predict, shown, painting, generator)
 
     ema = fit(run, model, optimizers=optimizers_of(model, painting.rate), loss=loss)
     assert isinstance(ema, DiT)
     return ema
+
+
+def predicting(model: DiT, painting: Painting) -> Predict:
+    """The model's forward, compiled if the painting is."""
+    return torch.compile(model.__call__, dynamic=False) if painting.is_compiled else model
 
 
 def new_previews(

@@ -1,4 +1,5 @@
-"""The stages that make `rooms`, in order: vae, depth, reach, dit, polish, painter; each resumes where it was stopped.
+"""The stages that make `rooms`, in order: vae, depth, reach, dit, polish, painter,
+painter-polish; each resumes where it was stopped.
 
 Everything lives in one folder: `<stage>/checkpoint.pt`, logs and samples, and `latents/`. A stage reads the
 EMA networks of the stages before it, and encodes the episodes that are not in `latents/` yet.
@@ -6,7 +7,7 @@ EMA networks of the stages before it, and encodes the episodes that are not in `
 
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -25,6 +26,7 @@ from .dit import DiTTraining, train_dit
 from .latents import Latents, encode_episodes, load_latents
 from .loop import Run
 from .paint import Painting, train_painter
+from .paint_polish import PaintPolishing, polish_painter
 from .polish import Polishing, polish
 from .teachers import Teachers
 from .vae import VAETraining, train_vae
@@ -104,13 +106,29 @@ def stage_polish(shop: Workshop, *, steps: int, seed: int) -> None:
 
 def stage_painter(shop: Workshop, *, steps: int, seed: int) -> None:
     """Begins from the transformer as it was before its polishing, which taught it to ignore noise."""
-    model = DiT(DiTConfig(), kernels={})
+    model = _painter()
     known = shop.trained("dit", DiT(DiTConfig())).state_dict()
     model.load_state_dict({name: known[name] for name in model.state_dict()})
-    painting = Painting(is_compiled=shutil.which("g++") is not None)
+    painting = Painting(is_compiled=_can_compile())
     train_painter(
         shop.latents(), model.to(shop.device), _teachers(shop), shop.run("painter", steps), painting, seed=seed
     )
+
+
+def stage_painter_polish(shop: Workshop, *, steps: int, seed: int) -> None:
+    torch.manual_seed(seed)
+    model, training = shop.trained("painter", _painter()).train(), PaintPolishing()
+    training = replace(training, painting=replace(training.painting, is_compiled=_can_compile()))
+    run = shop.run("painter-polish", steps)
+    polish_painter(shop.latents(), model, _teachers(shop), run, training, seed=seed)
+
+
+def _painter() -> DiT:
+    return DiT(DiTConfig(), kernels={})
+
+
+def _can_compile() -> bool:
+    return shutil.which("g++") is not None
 
 
 def _teachers(shop: Workshop) -> Teachers:
@@ -124,11 +142,12 @@ STAGES: dict[str, tuple[Callable[..., None], int]] = {  # and their usual number
     "dit": (stage_dit, 50_000),
     "polish": (stage_polish, 10_000),
     "painter": (stage_painter, 5_000),
+    "painter-polish": (stage_painter_polish, 3_000),
 }
 
 
 def start(shop: Workshop, weights: Path = SHIPPED) -> None:
-    """Begin every stage but `polish` from `weights` instead of from nothing, to fine-tune them on other episodes.
+    """Begin every stage but those that polish from `weights`, not from nothing, to fine-tune them on other episodes.
 
     Raises StageError where the folder has been trained in already.
     """
@@ -148,7 +167,7 @@ def export(shop: Workshop, folder: Path) -> None:
         shop.trained("depth", Depth()),
         shop.trained("reach", Reach()),
         shop.trained("polish", Contest(DiT(DiTConfig()), Critic())).dit,
-        shop.trained("painter", DiT(DiTConfig(), kernels={})),
+        shop.trained("painter-polish", Contest(_painter(), Critic())).dit,
     )
     save_weights(folder, networks, open_views(shop.latents()))
 
