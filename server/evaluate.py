@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from memory_bank import BankConfig, MemoryBank, ModeName, Query
-from model.evaluation.drift import drifting, looks, pooled_drift, true_walk
+from model.evaluation.drift import drifting, looks, pooled_drift, steadiness, true_walk
 from model.evaluation.pictures import spaced, strip
 from model.evaluation.programs import autopilot
 from model.evaluation.report import write_report
@@ -102,6 +102,8 @@ def run_autopilot(suite: Suite, *, runs: int, frames: int, clock: Callable[[], f
         _save_flight(suite.out / f"autopilot-{start:02d}.png", flight.kept, seeds)
         shown += list(flight.looks)
         true += [walk.looks for walk in walks]
+    for i, row in enumerate(steadiness(shown, true)):
+        suite.figures.add_all("autopilot", row, video=str(_START_SEED + i))
     suite.curves.long = {"generated": shown, "truth": true}
     suite.figures.add_all("autopilot.pooled", pooled_drift(shown), video="all")
     suite.figures.add_all("autopilot.pooled_truth", pooled_drift(true), video="all")

@@ -10,9 +10,10 @@ import numpy as np
 
 from ..rooms.world import Rooms
 from .cases import decoded, encoded
+from .forward import is_steady
 from .metrics import colour_mean, colour_spread, motion, sharpness
 from .sets import environment
-from .statistics import drift_term, ends
+from .statistics import SHARE, drift_term, ends
 
 LOOKS = ("sharpness", "mean", "spread", "motion")
 COLLAPSE = (0.5, 2.0)  # the last 15 % of a run, as a share of the truth's looks, must stay within
@@ -36,6 +37,32 @@ def drifting(shown: np.ndarray, truth: np.ndarray) -> dict[str, float]:
     held = [ends(shown[:, i])[1] / max(float(truth[:, i].mean()), 1e-6) for i in (0, 2, 3)]
     figures["collapsed"] = float(not all(COLLAPSE[0] <= ratio <= COLLAPSE[1] for ratio in held))
     return figures
+
+
+def steadiness(shown: Sequence[np.ndarray], truth: Sequence[np.ndarray]) -> list[dict[str, float]]:
+    """Whether runs (T, 4) end as walks of the truth do, which one walk alone cannot say: rooms differ too much.
+
+    `unsteady` is 1 if the last 15 % of a run lie outside of what all stretches as long of all true walks (T, 4) look
+    like. `unsteady_truth` says the same of its own true walk by the others, `collapsed_truth` is `drifting`'s
+    `collapsed` of a true walk beside that of the run: what a perfect world of other rooms would come to.
+    """
+    stretches = [_stretches(walk) for walk in truth]
+    everything, rows = np.concatenate(stretches), []
+    for i, (run, walk) in enumerate(zip(shown, truth, strict=True)):
+        others = [rest for j, rest in enumerate(stretches) if j != i]
+        row = {"unsteady": float(not is_steady(_stretches(run)[-1], everything))}
+        if others:
+            row["unsteady_truth"] = float(not is_steady(stretches[i][-1], np.concatenate(others)))
+            row["collapsed_truth"] = drifting(truth[i - 1], walk)["collapsed"]
+        rows.append(row)
+    return rows
+
+
+def _stretches(looked: np.ndarray) -> np.ndarray:
+    """Means (n, 4) of `looked` (T, 4) over stretches of 15 %, the last of which is the end."""
+    length = max(1, round(SHARE * len(looked)))
+    whole = len(looked) // length * length
+    return np.asarray(looked[len(looked) - whole :].reshape(-1, length, looked.shape[1]).mean(1))
 
 
 def pooled_drift(runs: Sequence[np.ndarray]) -> dict[str, float]:

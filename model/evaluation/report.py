@@ -53,7 +53,7 @@ BARS = (
     Bar("autopilot.pooled.mean", "Eq. 7 of the colour mean", most=0.05),
     Bar("autopilot.pooled.spread", "Eq. 7 of the colour spread", most=0.05),
     Bar("autopilot.motion_ratio", "motion, as a share of the truth's", least=0.9, most=1.1),
-    Bar("autopilot.collapsed", "share of long runs that collapse", most=0),
+    Bar("autopilot.unsteady", "share of long runs that end outside of what true walks look like", most=0),
     Bar("control.turn.error", "turn against the command", most=0.1),
     Bar("control.wall.stopped", "share of walls that stop the walk", least=1),
 )

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from model.evaluation.drift import LOOKS, drifting, looks, pooled_drift
+from model.evaluation.drift import LOOKS, drifting, looks, pooled_drift, steadiness
 
 RNG = np.random.default_rng(0)
 
@@ -32,6 +32,20 @@ def test_a_frozen_run_does_not_drift_but_does_not_move():
     frozen[:, 3] = 0.1
     row = drifting(frozen, steady())
     assert row["motion_ratio"] < 0.02 and row["collapsed"] == 1 and row["sharpness"] < 0.02
+
+
+def test_a_run_may_end_in_any_room_that_there_is():
+    """Beside its own walk alone, each of two true walks would have collapsed."""
+    dim, bright = steady(), steady()
+    dim[:, 0] *= 0.3
+    fading = steady()
+    fading[:, 0] *= np.linspace(1, 0.1, 200)
+    dull, gone, same = steadiness([dim, fading, bright], [bright, bright, dim])
+    assert (dull["unsteady"], gone["unsteady"], same["unsteady"]) == (0, 1, 0)
+    assert [row["collapsed_truth"] for row in (dull, gone, same)] == [1, 0, 1]
+    assert same["unsteady_truth"] == 1  # no other walk is as dim
+    assert gone["unsteady_truth"] == dull["unsteady_truth"] == 0
+    assert "unsteady_truth" not in steadiness([dim], [bright])[0]
 
 
 def test_pooling_forgets_which_room_a_run_ended_in():

@@ -35,7 +35,7 @@ def test_bars_hold_or_not_and_only_where_measured():
     assert good["bar.gain.ours_over_similar.low"] == 1 and bad["bar.gain.ours_over_similar.low"] == 0
     assert bad["bar.gain.ours_over_random.low"] == 1 and bad["bar.gain.share_of_oracle"] == 0
     assert good["bar.step.psnr"] == 1
-    assert "bar.autopilot.collapsed" not in good
+    assert "bar.autopilot.unsteady" not in good
 
 
 def test_a_bar_may_have_two_ends():
