@@ -18,9 +18,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..rooms.depth import ConvBlock
 from ..rooms.dit import DiT
 from .context import predict, previews, shipped
-from .critic import Contest, Critic, critic_loss, judged, pull
 from .dit import optimizers_of
 from .latents import Latents
 from .loop import Run, fit
@@ -45,6 +45,30 @@ class Polishing:
     fooling: float = 2.0  # the critic's gradient on the output layer, as a share of the squared error's
     smoothness: float = 25.0  # of the critic: weight of its squared change under noise
     jitter: float = 0.1  # that noise's standard deviation
+
+
+class Critic(nn.Module):
+    """Tells recorded latents (B, C, h, w) from generated ones, in patches: logits (B, n)."""
+
+    def __init__(self, channels: int = 16, width: int = 96) -> None:
+        super().__init__()
+        self.fine = nn.Sequential(nn.Conv2d(channels, width, 3, padding=1), ConvBlock(width), ConvBlock(width))
+        self.coarse = nn.Sequential(
+            nn.Conv2d(width, 2 * width, 2, 2), ConvBlock(2 * width), ConvBlock(2 * width), nn.ReLU()
+        )
+        self.near, self.far = nn.Conv2d(width, 1, 1), nn.Conv2d(2 * width, 1, 1)
+
+    def forward(self, latents: Tensor) -> Tensor:
+        fine = self.fine(latents.contiguous(memory_format=torch.channels_last))
+        return torch.cat([self.near(F.relu(fine)).flatten(1), self.far(self.coarse(fine)).flatten(1)], 1).float()
+
+
+class Contest(nn.Module):
+    """Both sides, trained together."""
+
+    def __init__(self, dit: DiT, critic: Critic) -> None:
+        super().__init__()
+        self.dit, self.critic = dit, critic
 
 
 class Sequences(NamedTuple):
@@ -147,7 +171,11 @@ def start(teachers: Teachers, batch: Batch, training: Polishing, generator: torc
 def polishing_loss(
     contest: Contest, teachers: Teachers, sequences: Sequences, training: Polishing, *, generator: torch.Generator
 ) -> tuple[dict[str, Tensor], Tensor]:
-    """Losses of both sides, and the targets (B, L, C, h, w) as the model makes them in one step."""
+    """Losses of both sides, and the targets (B, L, C, h, w) as the model makes them in one step.
+
+    The relativistic pairing is that of R3GAN (arXiv 2501.05441, Eq. 2); the critic is kept smooth by finite
+    differences as in Seaweed-APT (arXiv 2501.08316, section 3.4).
+    """
     dit, critic, clean = contest.dit, contest.critic, sequences.clean
     showing, pure = shipped(dit.config.latent_size), torch.ones_like(clean[:, :, 0, 0, 0])
     with torch.no_grad():
@@ -157,9 +185,9 @@ def polishing_loss(
     known = (-error.detach() / training.truth).exp()
     truth = (error * known).mean()
     critic.requires_grad_(False)
-    fooling = F.softplus(judged(critic, clean) - judged(critic, made)).mean()
+    fooling = F.softplus(_judged(critic, clean) - _judged(critic, made)).mean()
     critic.requires_grad_(True)
-    weight = training.fooling * pull(truth, dit) / pull(fooling, dit).clamp(min=1e-8)
+    weight = training.fooling * _pull(truth, dit) / _pull(fooling, dit).clamp(min=1e-8)
     telling, smoothness = critic_loss(critic, clean, made.detach(), training.jitter, generator=generator)
     old = sequences.rounds > 0
     sharpness = _fine_energy(made.detach()) / _fine_energy(clean)
@@ -174,6 +202,30 @@ def polishing_loss(
         "rounds": sequences.rounds.float().mean(),
     }
     return {"loss": truth + weight * fooling + telling + training.smoothness * smoothness, **report}, made.detach()
+
+
+def critic_loss(
+    critic: Critic, clean: Tensor, made: Tensor, jitter: float, *, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """How badly the critic tells pairs apart, and how much it changes under noise."""
+    real, false = _judged(critic, clean), _judged(critic, made)
+    moved = (
+        (_judged(critic, x + jitter * noise_like(x, generator)) - judged).square().mean()
+        for x, judged in ((clean, real), (made, false))
+    )
+    return F.softplus(false - real).mean(), sum(moved, start=torch.zeros((), device=clean.device))
+
+
+def _judged(critic: Critic, latents: Tensor) -> Tensor:
+    with torch.autocast(latents.device.type, torch.bfloat16):
+        judged: Tensor = critic(latents.flatten(0, 1))
+    return judged
+
+
+def _pull(loss: Tensor, dit: DiT) -> Tensor:
+    """The norm of the loss's gradient on the output layer (VQGAN's adaptive weight, arXiv 2012.09841, Eq. 7)."""
+    norm: Tensor = torch.autograd.grad(loss, dit.unembed.weight, retain_graph=True)[0].norm()
+    return norm
 
 
 def _fine_energy(latents: Tensor) -> Tensor:

@@ -1,5 +1,5 @@
 """The stages that make `rooms`, in order: vae, depth, reach, dit, polish, painter,
-painter-polish; each resumes where it was stopped.
+painter-distill; each resumes where it was stopped.
 
 Everything lives in one folder: `<stage>/checkpoint.pt`, logs and samples, and `latents/`. A stage reads the
 EMA networks of the stages before it, and encodes the episodes that are not in `latents/` yet.
@@ -20,19 +20,19 @@ from ..rooms.depth import Depth, Reach
 from ..rooms.dit import DiT, DiTConfig
 from ..rooms.vae import VAE, VAEConfig
 from ..rooms.weights import SHIPPED, Networks, load_weights, save_weights
-from .critic import Contest, Critic
 from .depth import train_depth, train_reach
 from .dit import DiTTraining, train_dit
 from .latents import Latents, encode_episodes, load_latents
 from .loop import Run
 from .paint import Painting, train_painter
-from .paint_polish import PaintPolishing, polish_painter
-from .polish import Polishing, polish
+from .paint_distill import Distilling, Painters, distill_painter
+from .polish import Contest, Critic, Polishing, polish
 from .teachers import Teachers
 from .vae import VAETraining, train_vae
 
 Network = TypeVar("Network", bound=nn.Module)
 NUM_STARTS = 64
+EARLY = 0.15  # share of the painter's steps after which it is kept as an early one
 
 
 class StageError(ValueError):
@@ -105,22 +105,25 @@ def stage_polish(shop: Workshop, *, steps: int, seed: int) -> None:
 
 
 def stage_painter(shop: Workshop, *, steps: int, seed: int) -> None:
-    """Begins from the transformer as it was before its polishing, which taught it to ignore noise."""
-    model = _painter()
+    """Begins from the transformer as it was before its polishing, which taught it to ignore noise.
+
+    An early painter, which its distilling needs, is trained first and gone on from.
+    """
     known = shop.trained("dit", DiT(DiTConfig())).state_dict()
+    model, painting = _painter().to(shop.device), Painting(is_compiled=_can_compile())
     model.load_state_dict({name: known[name] for name in model.state_dict()})
-    painting = Painting(is_compiled=_can_compile())
-    train_painter(
-        shop.latents(), model.to(shop.device), _teachers(shop), shop.run("painter", steps), painting, seed=seed
-    )
+    data, teachers = shop.latents(), _teachers(shop)
+    for run in (shop.run("painter-early", max(1, round(EARLY * steps))), shop.run("painter", steps)):
+        model = train_painter(data, model, teachers, run, painting, seed=seed).requires_grad_(True)
 
 
-def stage_painter_polish(shop: Workshop, *, steps: int, seed: int) -> None:
-    torch.manual_seed(seed)
-    model, training = shop.trained("painter", _painter()).train(), PaintPolishing()
-    training = replace(training, painting=replace(training.painting, is_compiled=_can_compile()))
-    run = shop.run("painter-polish", steps)
-    polish_painter(shop.latents(), model, _teachers(shop), run, training, seed=seed)
+def stage_painter_distill(shop: Workshop, *, steps: int, seed: int) -> None:
+    student, teacher = (shop.trained("painter", _painter()) for _ in range(2))
+    painters = Painters(student.train(), teacher, shop.trained("painter-early", _painter()))
+    distilling = Distilling()
+    distilling = replace(distilling, painting=replace(distilling.painting, is_compiled=_can_compile()))
+    run = shop.run("painter-distill", steps)
+    distill_painter(shop.latents(), painters, _teachers(shop), run, distilling, seed=seed)
 
 
 def _painter() -> DiT:
@@ -141,18 +144,19 @@ STAGES: dict[str, tuple[Callable[..., None], int]] = {  # and their usual number
     "reach": (stage_reach, 6_000),
     "dit": (stage_dit, 50_000),
     "polish": (stage_polish, 10_000),
-    "painter": (stage_painter, 5_000),
-    "painter-polish": (stage_painter_polish, 3_000),
+    "painter": (stage_painter, 7_000),
+    "painter-distill": (stage_painter_distill, 700),
 }
 
 
 def start(shop: Workshop, weights: Path = SHIPPED) -> None:
-    """Begin every stage but those that polish from `weights`, not from nothing, to fine-tune them on other episodes.
+    """Begin every stage but `polish` from `weights` instead of from nothing, to fine-tune them on other episodes.
 
     Raises StageError where the folder has been trained in already.
     """
     networks, _ = load_weights(weights)
-    for name, network in networks._asdict().items():
+    by_stage = networks._asdict() | {"painter-distill": networks.painter}
+    for name, network in by_stage.items():
         path = shop.folder / name / "checkpoint.pt"
         if path.exists():
             raise StageError(f"expected a new folder to begin from {weights}, but {path} is there")
@@ -167,7 +171,7 @@ def export(shop: Workshop, folder: Path) -> None:
         shop.trained("depth", Depth()),
         shop.trained("reach", Reach()),
         shop.trained("polish", Contest(DiT(DiTConfig()), Critic())).dit,
-        shop.trained("painter-polish", Contest(_painter(), Critic())).dit,
+        shop.trained("painter-distill", _painter()),
     )
     save_weights(folder, networks, open_views(shop.latents()))
 

@@ -2,9 +2,19 @@ import numpy as np
 import torch
 
 from model.rooms.vae import VAE
-from model.training.critic import Contest, Critic, critic_loss
 from model.training.loop import Run
-from model.training.polish import Polishing, Pool, Sequences, polish, polishing_loss, select, start
+from model.training.polish import (
+    Contest,
+    Critic,
+    Polishing,
+    Pool,
+    Sequences,
+    critic_loss,
+    polish,
+    polishing_loss,
+    select,
+    start,
+)
 from model.training.sequences import RECENT, Drawing, draw
 from model.training.teachers import TEACHING, Teachers, with_targets
 from tests.model.rooms.small import networks
@@ -49,6 +59,22 @@ def test_the_critic_learns_only_from_telling_pairs_apart() -> None:
     (telling + TRAINING.smoothness * smoothness).backward()
     for ours, alone in zip(learnt, both.critic.parameters(), strict=True):
         torch.testing.assert_close(ours, alone.grad)
+
+
+def test_a_critic_comes_to_tell_blurred_pictures_from_sharp_ones() -> None:
+    torch.manual_seed(1)
+    critic = Critic(width=16)
+    sharp = torch.randn(8, 1, 16, 16, 16)
+    blurred = sharp.mean((3, 4), keepdim=True).expand_as(sharp).contiguous()
+    optimizer = torch.optim.AdamW(critic.parameters(), lr=1e-3)
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(30):
+        optimizer.zero_grad()
+        telling, smoothness = critic_loss(critic, sharp, blurred, 0.1, generator=generator)
+        (telling + smoothness).backward()
+        optimizer.step()
+    assert float(critic(torch.randn(8, 16, 16, 16)).detach().mean()) > float(critic(blurred[:, 0]).detach().mean())
+    assert float(telling.detach()) < 0.5
 
 
 def test_sequences_move_on_along_their_episodes_to_the_end() -> None:

@@ -1,0 +1,151 @@
+"""Distill the painter of `rooms`: in the few steps of play, what it paints in many guided ones.
+
+Few steps of flow matching do not get far from the mean of all that could be there, which is grey, and what is painted
+next to grey is greyer. The teacher is the painter in more steps, guided away from itself as it was early in its
+training (autoguidance, arXiv 2406.02507). At each step of ways of its own (as in DMD2, arXiv 2405.14867, section 4.5)
+the student learns where the teacher gets from the same noise.
+
+Legend: n frames, C x h x w one latent.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ..rooms.dit import DiT, Target
+from ..rooms.scouting import SHIFT, STEPS, known
+from ..sampling import euler_step, flow_sigmas
+from .dit import optimizers_of
+from .latents import Latents
+from .loop import Run, fit
+from .paint import Masked, Painting, Pool, Predict, behind_masks, predicting, worn
+from .sequences import noise_like
+from .teachers import Teachers, freeze
+
+
+@dataclass(frozen=True, slots=True)
+class Distilling:
+    """How the distilling is done; `painting` says what the teacher is shown."""
+
+    painting: Painting = field(default_factory=lambda: Painting(frames=32, every=1, nothing=0.1))
+    frames: int = 48  # of a batch
+    rate: float = 5e-4
+    steps: int = 14  # of the teacher
+    guidance: float = 1.0  # how much farther than from the early painter to the painter it goes
+    every: int = 4  # steps from one batch of the teacher to the next
+    pairs: int = 6_000  # that are kept, each used several times
+    own: float = 0.3  # share of the teacher's frames that go on from what the student painted
+    kept: int = 2_000  # frames of the student, to go on from
+
+
+class Painters(NamedTuple):
+    """The student begins as the `teacher`; `early` is what that was early in its training."""
+
+    student: DiT
+    teacher: DiT
+    early: DiT
+
+
+class Pair(NamedTuple):
+    """What the teacher makes of noise, of one frame or n."""
+
+    base: Tensor  # (n, C, h, w), 0 where nothing is known
+    shares: Tensor  # (n, 2, h, w)
+    noise: Tensor  # (n, C, h, w)
+    goal: Tensor  # (n, C, h, w)
+
+
+def distill_painter(
+    data: Latents, painters: Painters, teachers: Teachers, run: Run, distilling: Distilling, *, seed: int = 0
+) -> DiT:
+    """Train the student on `data`; returns the EMA model.
+
+    Raises ValueError if no walk shows anything new.
+    """
+    freeze(teachers)
+    student, painting = painters.student, distilling.painting
+    early, teacher, predict = (
+        predicting(model, painting) for model in (painters.early, painters.teacher, painters.student)
+    )
+    pool = Pool(data, teachers, painting, edge=student.config.camera.edge)
+    pairs, own = list[Pair](), list[Tensor]()
+
+    def guided(target: Target) -> Tensor:
+        made = teacher(target)
+        return made + distilling.guidance * (made - early(target))
+
+    def loss(_model: nn.Module, step: int) -> dict[str, Tensor]:
+        rng = np.random.default_rng((seed, step))
+        generator = torch.Generator(student.unembed.weight.device).manual_seed(seed * 1_000_003 + step)
+        if step % distilling.every == 0 or not pairs:
+            pool.refresh(step, rng=rng, generator=generator)
+            shown = behind_masks(data, pool.previews, painting, rng=rng)
+            shown = shown._replace(base=worn(shown, painting, generator))
+            pairs.extend(taught(guided, going_on(shown, own, distilling.own, rng=rng), distilling.steps, generator))
+            del pairs[: -distilling.pairs]
+        drawn = (pairs[i] for i in rng.integers(len(pairs), size=distilling.frames))
+        pair = Pair(*(torch.stack(part) for part in zip(*drawn, strict=True)))
+        losses, made = distilling_loss(student, predict, pair, generator)
+        own.extend(made)
+        del own[: -distilling.kept]
+        return losses
+
+    ema = fit(run, student, optimizers=optimizers_of(student, distilling.rate), loss=loss)
+    assert isinstance(ema, DiT)
+    return ema
+
+
+def going_on(shown: Masked, painted: Sequence[Tensor], share: float, *, rng: np.random.Generator) -> Masked:
+    """Let the last of the frames show what was `painted` before, behind the same masks, as soon as there is enough."""
+    count = round(share * len(shown.base))
+    if count == 0 or len(painted) < count:
+        return shown
+    before = torch.stack([painted[i] for i in rng.integers(len(painted), size=count)])
+    return shown._replace(base=torch.cat([shown.base[:-count], before * known(shown.shares[-count:])]))
+
+
+@torch.no_grad()
+def taught(predict: Predict, shown: Masked, steps: int, generator: torch.Generator) -> list[Pair]:
+    """What `predict` makes of noise in `steps`, frame by frame."""
+    noise = noise_like(shown.base, generator)
+    x, sigmas = noise, flow_sigmas(steps, shift=SHIFT)
+    for step in range(steps):
+        sigma, after = (noise.new_full((len(noise),), sigmas[step + i]) for i in (0, 1))
+        x = euler_step(x, predicted(predict, x, sigma, shown.base, shown.shares), sigma, after)
+    return [Pair(*row) for row in zip(shown.base, shown.shares, noise, x, strict=True)]
+
+
+def distilling_loss(
+    student: DiT, predict: Predict, pair: Pair, generator: torch.Generator
+) -> tuple[dict[str, Tensor], Tensor]:
+    """Squared error of all STEPS steps, and what the last of them made (n', C, h, w)."""
+    noisy, sigma, is_last = on_the_way(student, pair, generator)
+    made = predicted(predict, noisy, sigma, pair.base, pair.shares)
+    error = (made - pair.goal).square().mean((1, 2, 3))
+    return {"loss": error.mean(), "last": error.detach()[is_last].mean()}, made.detach()[is_last]
+
+
+@torch.no_grad()
+def on_the_way(student: DiT, pair: Pair, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+    """Frames (n, C, h, w) as they are before the first step, the second and so on, as many of each.
+
+    Returns their noise levels (n,) too, and for which (n,) the step that comes is the last.
+    """
+    noisy, sigmas = pair.noise.clone(), flow_sigmas(STEPS, shift=SHIFT)
+    steps = torch.randperm(len(noisy), generator=generator, device=noisy.device) % STEPS
+    for step in range(STEPS - 1):
+        going = (steps > step).nonzero().flatten()
+        sigma, after = (noisy.new_full((len(going),), sigmas[step + i]) for i in (0, 1))
+        clean = predicted(student, noisy[going], sigma, pair.base[going], pair.shares[going])
+        noisy[going] = euler_step(noisy[going], clean, sigma, after)
+    return noisy, noisy.new_tensor(sigmas)[steps], steps == STEPS - 1
+
+
+def predicted(predict: Predict, noisy: Tensor, sigma: Tensor, base: Tensor, shares: Tensor) -> Tensor:
+    """What noisy frames (n, C, h, w) at `sigma` (n,) are taken to be."""
+    with torch.autocast(noisy.device.type, torch.bfloat16):
+        return predict(Target(noisy, sigma, noisy.new_zeros(len(noisy), 3), base, base, shares)).float()
