@@ -32,7 +32,7 @@ from .vae import VAETraining, train_vae
 
 Network = TypeVar("Network", bound=nn.Module)
 NUM_STARTS = 64
-EARLY = 0.15  # share of the painter's steps after which it is kept as an early one
+EARLY = 0.1  # share of the painter's steps after which it is kept as an early one
 
 
 class StageError(ValueError):
