@@ -1,5 +1,4 @@
-"""The stages that make `rooms`, in order: vae, depth, reach, dit, polish, painter,
-painter-distill; each resumes where it was stopped.
+"""The stages that make `rooms`, in the order of `STAGES`; each resumes where it was stopped.
 
 Everything lives in one folder: `<stage>/checkpoint.pt`, logs and samples, and `latents/`. A stage reads the
 EMA networks of the stages before it, and encodes the episodes that are not in `latents/` yet.

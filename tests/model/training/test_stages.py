@@ -56,6 +56,7 @@ def test_stages_begin_from_weights_once(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.torch.jit.script_method.:DeprecationWarning")  # by torch's own compiler
 def test_from_recording_to_weights_that_play(tmp_path: Path) -> None:
     """Every stage for a step or two, then the exported weights through the loader and a rollout."""
     recording = Recording(tmp_path / "episodes", length=50)
