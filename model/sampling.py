@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Protocol
 
 import numpy as np
@@ -36,6 +37,14 @@ def euler_step(x: Tensor, denoised: Tensor, sigma: Tensor, next_sigma: Tensor) -
     """One Euler step of the flow from `sigma` to `next_sigma`, each (B,), given the predicted clean x (B, ...)."""
     ratio = (next_sigma / sigma).view(-1, *(1,) * (x.ndim - 1))
     return denoised + ratio * (x - denoised)
+
+
+def euler(x: Tensor, predict: Callable[[Tensor, Tensor], Tensor], sigmas: Sequence[float]) -> Tensor:
+    """From x (B, ...) at the first of `sigmas` to the last; `predict(x, sigma)` is the clean x, for sigma (B,)."""
+    for pair in pairwise(sigmas):
+        sigma, after = (x.new_full((len(x),), level) for level in pair)
+        x = euler_step(x, predict(x, sigma), sigma, after)
+    return x
 
 
 class Solver(Protocol):

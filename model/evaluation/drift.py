@@ -13,7 +13,7 @@ from .cases import decoded, encoded
 from .forward import is_steady
 from .metrics import colour_mean, colour_spread, motion, sharpness
 from .sets import environment
-from .statistics import SHARE, drift_term, ends
+from .statistics import SHARE, drift_term, ends, stretch_means
 
 LOOKS = ("sharpness", "mean", "spread", "motion")
 COLLAPSE = (0.5, 2.0)  # the last 15 % of a run, as a share of the truth's looks, must stay within
@@ -60,9 +60,7 @@ def steadiness(shown: Sequence[np.ndarray], truth: Sequence[np.ndarray]) -> list
 
 def _stretches(looked: np.ndarray) -> np.ndarray:
     """Means (n, 4) of `looked` (T, 4) over stretches of 15 %, the last of which is the end."""
-    length = max(1, round(SHARE * len(looked)))
-    whole = len(looked) // length * length
-    return np.asarray(looked[len(looked) - whole :].reshape(-1, length, looked.shape[1]).mean(1))
+    return stretch_means(looked, max(1, round(SHARE * len(looked))))
 
 
 def pooled_drift(runs: Sequence[np.ndarray]) -> dict[str, float]:

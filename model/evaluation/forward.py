@@ -10,6 +10,7 @@ from ..rooms.world import Rooms
 from .cases import Case, Method, Poses, decoded
 from .metrics import colour_mean, colour_spread, psnr, sharpness
 from .rollout import history_at, resumed, sample
+from .statistics import stretch_means
 
 # V videos · M frames to generate
 
@@ -46,8 +47,7 @@ def one_step(
 def looks_at_times(frames: np.ndarray) -> np.ndarray:
     """How sharp (log2), light and varied each WINDOW of frames (M, H, W, 3) is on average: (M // WINDOW, 3)."""
     looks = np.stack([np.log2(sharpness(frames) + 1e-6), colour_mean(frames), colour_spread(frames)], 1)
-    whole = len(looks) // WINDOW * WINDOW
-    return np.asarray(looks[len(looks) - whole :].reshape(-1, WINDOW, 3).mean(1))
+    return stretch_means(looks, WINDOW)
 
 
 def is_steady(looks: np.ndarray, real: np.ndarray) -> bool:

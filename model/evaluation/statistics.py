@@ -41,6 +41,12 @@ def ends(series: np.ndarray) -> tuple[float, float]:
     return float(series[:count].mean()), float(series[-count:].mean())
 
 
+def stretch_means(series: np.ndarray, length: int) -> np.ndarray:
+    """Means (T // length, n) of a series (T, n) over stretches of `length`; the last ends where the series does."""
+    whole = len(series) // length * length
+    return np.asarray(series[len(series) - whole :].reshape(-1, length, series.shape[1]).mean(1))
+
+
 def slope(series: np.ndarray) -> float:
     """Least-squares slope per 100 frames."""
     if len(series) < 2:

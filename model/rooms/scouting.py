@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..sampling import euler_step, flow_sigmas
+from ..sampling import euler, flow_sigmas
 from .camera import Camera, move
 from .dit import DiT, Target
 from .looks import LooksCache
@@ -68,18 +68,19 @@ def views_of(scouts: Sequence[Sequence[Scout]], looks: LooksCache, *, device: to
 def paint(painter: DiT, base: Tensor, shares: Tensor, *, noise: Tensor) -> Tensor:
     """Views (B, C, h, w) float32 that go on where `base` ends, by its `shares`, from `noise` (B, C, h, w).
 
-    The painter is flow matching (arXiv 2209.03003) on single frames behind masks: it sees what is known, 0 where
-    nothing is, and no context, which the known part already holds.
+    The painter is flow matching (arXiv 2209.03003) on single frames behind masks, distilled to STEPS steps: it sees
+    what is known, 0 where nothing is, and no context, which the known part already holds.
     """
     shares = shares.masked_fill(flat(base, shares)[:, None, None, None], 0.0)
-    dtype, sigmas = painter.unembed.weight.dtype, flow_sigmas(STEPS, shift=SHIFT)
-    base, shares, x = blanked(base, shares).to(dtype), shares.to(dtype), noise
+    dtype = painter.unembed.weight.dtype
+    base, shares = blanked(base, shares).to(dtype), shares.to(dtype)
     control = noise.new_zeros(len(noise), painter.config.num_controls, dtype=dtype)
-    for sigma, after in zip(noise.new_tensor(sigmas[:-1]), noise.new_tensor(sigmas[1:]), strict=True):
-        levels = sigma.expand(len(noise))
-        clean = painter(Target(x.to(dtype), levels, control, base, base, shares)).float()
-        x = euler_step(x, clean, levels, after.expand(len(noise)))
-    return x
+
+    def predict(x: Tensor, sigma: Tensor) -> Tensor:
+        made: Tensor = painter(Target(x.to(dtype), sigma, control, base, base, shares)).float()
+        return made
+
+    return euler(noise, predict, flow_sigmas(STEPS, shift=SHIFT))
 
 
 def flat(base: Tensor, shares: Tensor) -> Tensor:

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from ..rooms.dit import DiT, Target
 from ..rooms.scouting import SHIFT, STEPS, known
-from ..sampling import euler_step, flow_sigmas
+from ..sampling import euler, euler_step, flow_sigmas
 from .dit import optimizers_of
 from .latents import Latents
 from .loop import Run, fit
@@ -112,11 +112,12 @@ def going_on(shown: Masked, painted: Sequence[Tensor], share: float, *, rng: np.
 def taught(predict: Predict, shown: Masked, steps: int, generator: torch.Generator) -> list[Pair]:
     """What `predict` makes of noise in `steps`, frame by frame."""
     noise = noise_like(shown.base, generator)
-    x, sigmas = noise, flow_sigmas(steps, shift=SHIFT)
-    for step in range(steps):
-        sigma, after = (noise.new_full((len(noise),), sigmas[step + i]) for i in (0, 1))
-        x = euler_step(x, predicted(predict, x, sigma, shown.base, shown.shares), sigma, after)
-    return [Pair(*row) for row in zip(shown.base, shown.shares, noise, x, strict=True)]
+    goal = euler(
+        noise,
+        lambda x, sigma: predicted(predict, x, sigma, shown.base, shown.shares),
+        flow_sigmas(steps, shift=SHIFT),
+    )
+    return [Pair(*row) for row in zip(shown.base, shown.shares, noise, goal, strict=True)]
 
 
 def distilling_loss(

@@ -9,7 +9,7 @@ from diffusers import FlowMatchEulerDiscreteScheduler, UniPCMultistepScheduler
 from hypothesis import given
 from hypothesis import strategies as st
 
-from model.sampling import Euler, UniPC, euler_step, flow_sigmas, shift_of_tokens, sigmas_of
+from model.sampling import Euler, UniPC, euler, euler_step, flow_sigmas, shift_of_tokens, sigmas_of
 
 SPREAD = 0.5  # standard deviation of the clean data of `gaussian`, around 1
 
@@ -92,6 +92,9 @@ def test_both_forms_of_euler_are_one(noise):
     for i, ours in enumerate(trail):
         x = euler_step(x, x - sigmas[i] * odd(x, sigmas[i]), sigmas[i : i + 1], sigmas[i + 1 : i + 2])
         torch.testing.assert_close(ours, x)
+    levels = sigmas.tolist()
+    whole = euler(noise, lambda x, sigma: x - sigma.view(-1, *(1,) * (x.ndim - 1)) * odd(x, sigma[0]), levels)
+    torch.testing.assert_close(whole, trail[-1])
 
 
 @pytest.mark.parametrize("order", [1, 2, 3])

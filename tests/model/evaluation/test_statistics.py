@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from model.evaluation.statistics import bootstrap, drift_term, ends, slope
+from model.evaluation.statistics import bootstrap, drift_term, ends, slope, stretch_means
 
 
 def test_the_interval_of_normal_values_is_the_textbook_one():
@@ -24,6 +24,11 @@ def test_intervals_hold_the_true_mean_nineteen_times_of_twenty():
     rng = np.random.default_rng(2)
     held = [(i := bootstrap(rng.exponential(1.0, 60))).low <= 1.0 <= i.high for _ in range(200)]
     assert 0.88 <= np.mean(held) <= 0.99
+
+
+def test_stretches_end_where_the_series_does():
+    series = np.array([[9.0, 9.0], [1.0, 10.0], [3.0, 20.0], [5.0, 30.0], [7.0, 40.0]])
+    assert stretch_means(series, 2).tolist() == [[2.0, 15.0], [6.0, 35.0]]
 
 
 def test_videos_without_such_frames_do_not_count():
