@@ -218,6 +218,8 @@ async def test_where_memory_runs_out_nothing_is_decoded_aside_any_more(caplog: p
     async with running(TightModel(), least_rate=0.0) as engine:
         one, other = await player(engine, seed=1), await player(engine, seed=2)
         await until(lambda: engine.stats().num_failures > 0)
+        for handle in (one, other):
+            await watch(handle, 8)  # by then each has failed, if it does
         failures = engine.stats().num_failures
         assert len(await watch(one, 8)) == len(await watch(other, 8)) == 8
         assert engine.stats().num_failures == failures <= 2
