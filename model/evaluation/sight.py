@@ -72,12 +72,16 @@ def sees(camera: Camera, views: Views, points: np.ndarray) -> np.ndarray:
     with np.errstate(divide="ignore", invalid="ignore"):
         place = (1 - left / ahead / camera.edge) / 2 * NUM_RAYS - 0.5
     is_framed = (ahead > 0) & (place >= -0.5) & (place < NUM_RAYS - 0.5)
-    # Along a straight wall the inverse of the depth is linear in the picture, so between two rays it is exact.
-    inverse = 1 / (views.reach * np.cos(azimuths(camera)))
-    place = np.where(is_framed, place, 0).clip(0, NUM_RAYS - 1)
-    ray = np.minimum(place.astype(np.int64), NUM_RAYS - 2)
-    before, after = (np.take_along_axis(inverse, ray + i, 1) for i in (0, 1))
-    depth = 1 / (before + (place - ray) * (after - before))
+    # Along a straight wall the inverse of the depth is linear in the picture, so between two rays it is exact. Where
+    # they meet two walls of a corner, the corner is where the lines of the two walls cross.
+    inverse = np.pad(1 / (views.reach * np.cos(azimuths(camera))), ((0, 0), (1, 1)), "reflect", reflect_type="odd")
+    place = np.where(is_framed, place, 0)
+    ray = place.astype(np.int64).clip(0, NUM_RAYS - 2)
+    earlier, before, after, later = (np.take_along_axis(inverse, ray + i, 1) for i in range(4))
+    left, right = place - ray, ray + 1 - place
+    between = before * right + after * left
+    corner = np.maximum(before + left * (before - earlier), after + right * (after - later))
+    depth = 1 / np.minimum(between, corner)
     return np.asarray(is_framed & (ahead <= depth * 1.02 + _SLACK))
 
 

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from model.evaluation.sight import (
@@ -26,6 +26,7 @@ from .synthetic import ROOM, there_and_back
 CAMERA = Camera()
 FARTHEST = 12.0
 DIVIDED = np.concatenate([ROOM, [[[4, 0], [4, 3]], [[4, 5], [4, 8]]]])  # a door from y = 3 to 5
+DOOR_POSTS = np.array([[4.0, 3.0], [4.0, 5.0]])
 PLACES = st.tuples(st.floats(0.5, 3.5), st.floats(0.5, 7.5), st.floats(-math.pi, math.pi))
 
 
@@ -37,6 +38,13 @@ def blocked(a, b, wall):
 
     c, d = wall
     return side(a, b, c) * side(a, b, d) < 0 and side(c, d, a) * side(c, d, b) < 0
+
+
+def in_picture(points, pose):
+    """Where in the picture `points` are, in rays from the first; infinite for what is behind."""
+    toward = np.arctan2(points[:, 1] - pose[1], points[:, 0] - pose[0]) - pose[2]
+    is_ahead = np.cos(toward) > 0
+    return np.where(is_ahead, (1 - np.tan(toward) / CAMERA.edge) * NUM_RAYS / 2 - 0.5, np.inf)
 
 
 def views_at(*poses, walls=DIVIDED):
@@ -63,16 +71,32 @@ def test_what_is_farther_than_one_looks_is_not_seen(pose, farthest):
     assert short == pytest.approx(np.minimum(whole, farthest))
 
 
+@example((0.5, 0.5, -2.0), (0.5, 5.0, -2.0))  # many points in the corner between two rays
 @given(PLACES, PLACES)
-def test_overlap_is_what_brute_force_counts(one, other):
-    views, others = views_at(one), views_at(other)
-    counted = 0
-    for x, y in wall_points(CAMERA, views)[0]:
-        toward = math.atan2(y - other[1], x - other[0])
-        off = (toward - other[2] + math.pi) % (2 * math.pi) - math.pi
-        short = (x + (other[0] - x) * 0.02, y + (other[1] - y) * 0.02)  # the wall that the point is on does not count
-        counted += abs(off) < CAMERA.fov / 2 and not any(blocked(other[:2], short, wall) for wall in DIVIDED)
-    assert overlap(CAMERA, views, others)[0, 0] == pytest.approx(counted / NUM_RAYS, abs=5 / NUM_RAYS)
+def test_what_is_seen_is_what_brute_force_finds(one, other):
+    points = wall_points(CAMERA, views_at(one))[0]
+    places, posts = in_picture(points, other), in_picture(DOOR_POSTS, other)
+    for point, place, seen in zip(points, places, sees(CAMERA, views_at(other), points)[0], strict=True):
+        if not 1 < place < NUM_RAYS - 2 or min(abs(place - posts)) < 1:
+            continue  # the rays on either side do not tell what is between them
+        short = point + (other[:2] - point) * 0.02  # the wall that the point is on does not count
+        assert seen == (not any(blocked(other[:2], short, wall) for wall in DIVIDED))
+
+
+@given(PLACES, PLACES)
+def test_overlap_is_the_share_of_points_that_are_seen(one, other):
+    views, others = views_at(one, other), views_at(other, one, (2, 4, 0.3))
+    shared = overlap(CAMERA, views, others)
+    for i, points in enumerate(wall_points(CAMERA, views)):
+        assert shared[i] == pytest.approx(sees(CAMERA, others, points).mean(1))
+
+
+@given(PLACES, PLACES)
+def test_nothing_outside_the_picture_is_seen(one, other):
+    points = wall_points(CAMERA, views_at(one))[0]
+    places = in_picture(points, other)
+    seen = sees(CAMERA, views_at(other), points)[0]
+    assert not seen[(places < -0.51) | (places > NUM_RAYS - 0.49)].any()
 
 
 def test_a_view_overlaps_with_itself_and_not_with_its_back():
