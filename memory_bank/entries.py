@@ -15,10 +15,11 @@ class Entries:
         self.config = config
         self.num = 0
         capacity = config.capacity
+        # `full` takes the memory here and now, where `zeros` would let it grow for hours as rows are written.
         self._index = KeyIndex(key_size=config.key_size, capacity=capacity, segments=open_segments(config.key_size))
         self._columns: dict[str, np.ndarray] = {
             "ids": np.full(capacity, NO_ID, np.int64),
-            "latents": np.zeros((capacity, *config.latent_shape), np.float16),
+            "latents": np.full((capacity, *config.latent_shape), 0, np.float16),
             "poses": np.zeros((capacity, 3), np.float32),  # NaN where none was given
             "twin_ids": np.full(capacity, NO_ID, np.int64),  # the most similar older entry, as last seen
             "twin_cos": np.zeros(capacity, np.float32),

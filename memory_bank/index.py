@@ -53,7 +53,7 @@ class KeyIndex:
     """The keys of one bank, in rows that their owner fills densely from 0."""
 
     def __init__(self, *, key_size: int, capacity: int, segments: SealedSegments | None) -> None:
-        self.keys = np.zeros((capacity, key_size), np.float32)
+        self.keys = np.full((capacity, key_size), 0, np.float32)
         self._segments = segments
 
     def write(self, row: int, key: np.ndarray) -> None:
