@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 NEAREST = 0.05  # share of its distance at which a point counts as behind the camera
 CELLS, CELL = 64, 0.05  # of a ground map; CELL in metres
+MOST_DOUBT = 5.8  # squared error of a source's depth plus metres that it stood away, from which on it shows nothing
 SAME_SURFACE = 0.9  # share of the nearest point's inverse depth that still belongs to its surface
 
 
@@ -124,11 +125,11 @@ def gather(
     found = F.grid_sample(depths.flatten(0, 1)[:, None], where, padding_mode="border", align_corners=False)
     off = (found.view(b, k, size, size) - expected) / (0.02 + 0.05 * expected)
     away = poses[..., :2].norm(dim=-1)[..., None, None]
-    trust = torch.exp(-off.square().clamp(max=30) - 2 * away) * (inside & valid[..., None, None]) * known[:, None]
-    weight = trust.square()  # the best source, not an average that blurs
-    total = weight.sum(1, keepdim=True)
-    picture = (colour.view(b, k, 3, size, size) * weight[:, :, None]).sum(1) / total.clamp(min=1e-20)
-    return picture, (trust.sum(1, keepdim=True) > 3e-3).to(images.dtype)
+    doubt = (off.square() + away).masked_fill(~(inside & valid[..., None, None]), torch.inf)
+    weight = (-2 * (doubt + away)).softmax(1)  # the best source, not an average that blurs
+    picture = (colour.view(b, k, 3, size, size) * weight[:, :, None]).sum(1)
+    is_shown = ((doubt.amin(1) < MOST_DOUBT) & (known > 0))[:, None]
+    return torch.where(is_shown, picture, 0.0), is_shown.to(images.dtype)
 
 
 def ground_map(poses: Tensor, depth: Tensor, valid: Tensor, *, edge: float, eye: float) -> Tensor:

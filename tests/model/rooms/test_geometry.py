@@ -9,6 +9,7 @@ from model.rooms.camera import relative
 from model.rooms.geometry import (
     CELL,
     CELLS,
+    MOST_DOUBT,
     Seen,
     gather,
     ground_map,
@@ -145,6 +146,16 @@ def test_gathering_trusts_the_nearest_most() -> None:
     seen = Seen(torch.full((1, N, N), 1 / 4), torch.ones(1, N, N))
     picture, _ = gather(sources, images, wall_depth(sources, 4.0, N), always(1, 2), seen=seen, edge=EDGE)
     assert picture[..., N // 2].min() > 0.45
+
+
+def test_gathering_has_no_use_for_who_stood_too_far_away() -> None:
+    for away in (3.0, 5.5, 6.5, 60.0):
+        source = torch.tensor([[[-away, 0.0, 0.0]]])
+        images = torch.full((1, 1, 3, N, N), 0.5)
+        seen = Seen(torch.full((1, N, N), 1 / 4), torch.ones(1, N, N))
+        picture, mask = gather(source, images, wall_depth(source, 4.0, N), always(1, 1), seen=seen, edge=EDGE)
+        assert mask.all() == (away < MOST_DOUBT)
+        assert picture.isfinite().all()
 
 
 @pytest.mark.parametrize("pose", [(0.0, 0.0, 0.0), (-0.5, 0.3, 0.2), (0.4, 0.1, -0.3)])
