@@ -35,14 +35,23 @@ class MemoryBank:
     def __contains__(self, entry: int) -> bool:
         return bool(self._entries.holds(np.asarray([entry]))[0])
 
-    def remember(self, *, index: int, key: np.ndarray, latent: np.ndarray, pose: np.ndarray | None = None) -> int:
+    def remember(
+        self,
+        *,
+        index: int,
+        key: np.ndarray,
+        latent: np.ndarray,
+        pose: np.ndarray | None = None,
+        sight: np.ndarray | None = None,
+    ) -> int:
         """Offer the latent of a final section; returns the id that stands for it, `index` itself if it was stored.
 
-        `key` (d,) float32 of unit length, `latent` (C, h, w), `pose` (3,) or none. A view that the bank knows is
-        refused: the first write wins, since it carries the least drift. In a full bank the newer of the two most
-        similar entries goes. Raises EntryError if the shapes are others or `index` does not grow.
+        `key` (d,) float32 of unit length, `latent` (C, h, w), `pose` (3,) or none, `sight` (R,) as `sight` has it or
+        none. A view that the bank knows is refused: the first write wins, since it carries the least drift. In a full
+        bank the newer of the two most similar entries goes. Raises EntryError if the shapes are others or `index` does
+        not grow.
         """
-        self._check_entry(index, key, latent, pose)
+        self._check_entry(index, key, latent, pose=pose, sight=sight)
         [(ids, scores)] = self._entries.nearest(key[None], 1)
         twin, cosine = (int(ids[0]), float(scores[0])) if len(ids) else (NO_ID, -np.inf)
         self._last_index = index
@@ -52,8 +61,9 @@ class MemoryBank:
             self._num_refused += 1
             return twin
         position = np.full(3, np.nan, np.float32) if pose is None else pose
-        entry: dict[str, np.ndarray | float] = {"ids": index, "keys": key, "latents": latent, "poses": position}
-        self._entries.add(entry | {"twin_ids": twin, "twin_cos": cosine})
+        rays = np.full(self.config.num_rays, np.nan, np.float32) if sight is None else sight
+        entry: dict[str, np.ndarray | float] = {"ids": index, "keys": key, "latents": latent}
+        self._entries.add(entry | {"poses": position, "sights": rays, "twin_ids": twin, "twin_cos": cosine})
         return index
 
     def recall(self, query: Query) -> Recall:
@@ -116,7 +126,9 @@ class MemoryBank:
         """Read what `save` wrote; raises StoreError if it is no bank or not one of this `config`."""
         return cls.restore(config, read_state(path))
 
-    def _check_entry(self, index: int, key: np.ndarray, latent: np.ndarray, pose: np.ndarray | None) -> None:
+    def _check_entry(
+        self, index: int, key: np.ndarray, latent: np.ndarray, *, pose: np.ndarray | None, sight: np.ndarray | None
+    ) -> None:
         if index <= self._last_index:
             raise EntryError(f"expected an index above {self._last_index}, got {index}")
         if key.shape != (self.config.key_size,) or key.dtype != np.float32 or not is_unit(key):
@@ -125,6 +137,9 @@ class MemoryBank:
             raise EntryError(f"expected a latent of shape {self.config.latent_shape}, got {latent.shape}")
         if pose is not None and (pose.shape != (3,) or not np.isfinite(pose).all()):
             raise EntryError(f"expected a finite pose of shape (3,), got {pose!r}")
+        rays = (self.config.num_rays,)
+        if sight is not None and (sight.shape != rays or not np.isfinite(sight).all()):
+            raise EntryError(f"expected a finite sight of shape {rays}, got {sight!r}")
 
     def _has_room(self, cosine: float) -> bool:
         """Whether an entry whose most similar older one is at `cosine` may stay; evicts for it if need be.

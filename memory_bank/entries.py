@@ -21,6 +21,7 @@ class Entries:
             "ids": np.full(capacity, NO_ID, np.int64),
             "latents": np.full((capacity, *config.latent_shape), 0, np.float16),
             "poses": np.zeros((capacity, 3), np.float32),  # NaN where none was given
+            "sights": np.zeros((capacity, config.num_rays), np.float32),  # likewise
             "twin_ids": np.full(capacity, NO_ID, np.int64),  # the most similar older entry, as last seen
             "twin_cos": np.zeros(capacity, np.float32),
         }

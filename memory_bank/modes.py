@@ -11,11 +11,15 @@ from .entries import Entries
 from .pose import closeness, pose_gap, sees, view_points
 from .query import NO_ID, Query, QueryError
 from .score import hybrid_similarity, pixel_cosine, time_reach, time_similarity
+from .sight import COLUMNS, pick, worth
 
 # m candidates · d key size · P target poses
 
 _NUM_VIEW_POINTS = 96  # per target pose
 _AGE_WEIGHT = 0.2  # of WorldMem's confidence: overlap - 0.2 age
+_NEARBY = 1024  # entries that 'view' looks at, the nearest by pose
+_LATER = 0.3  # weight, in 'view', of expected poses after the first
+_LEAST_GAIN = 1e-4  # of what 'view' expects to see; a memory that adds less is none
 
 
 class Matches(NamedTuple):
@@ -107,6 +111,22 @@ def _sequel(entries: Entries, query: Query, matches: Matches) -> Candidates:
     columns = np.asarray(found, np.float64).reshape(-1, 4).T
     ids, groups, origin = columns[[0, 2, 3]].astype(np.int64)
     return Candidates(ids, columns[1], groups, origin)
+
+
+def _view(entries: Entries, query: Query, _matches: Matches) -> Candidates:
+    """Entries that together show the most of what is expected to be seen, what comes first before what comes later."""
+    if query.field_of_view is None or not entries.config.num_rays:
+        raise QueryError(f"expected a field_of_view and a bank with rays for mode 'view', got {query.field_of_view}")
+    targets, ids = _target_poses(query), _without(entries.ids, query.context)
+    if len(ids) > _NEARBY:
+        gap = pose_gap(entries.column("poses")[entries.rows_of(ids)], targets[0], scale=entries.config.pose_scale)
+        ids = np.sort(ids[_best(-gap, ids, _NEARBY)])
+    rows = entries.rows_of(ids)
+    poses, sights = entries.column("poses")[rows], entries.column("sights")[rows]
+    worths = worth(poses, sights, targets, field_of_view=query.field_of_view, most=query.tuning.shortlist)
+    worths[:, COLUMNS:] *= _LATER
+    chosen, gains = pick(worths, num=query.num, least=_LEAST_GAIN)
+    return _single_group(ids[chosen], np.asarray(gains))
 
 
 def _pose(entries: Entries, query: Query, _matches: Matches) -> Candidates:
@@ -203,6 +223,7 @@ def _best(scores: np.ndarray, ids: np.ndarray, num: int) -> np.ndarray:
 
 MODES = {
     "sequel": Mode(propose=_sequel, num_shortlists=4, diversity=0.7, threshold=0.5),
+    "view": Mode(propose=_view),
     "pose": Mode(propose=_pose, diversity=0.7, threshold=0.25),
     "draft": Mode(propose=_similar, num_shortlists=1, diversity=0.7, threshold=0.5),
     "similar": Mode(propose=_similar, num_shortlists=1),

@@ -8,7 +8,7 @@ import numpy as np
 
 NO_ID = -1  # stands where there is no entry: an id is a latent index, so never negative
 
-ModeName = Literal["sequel", "pose", "draft", "similar", "hybrid", "fov", "recent", "log", "random"]
+ModeName = Literal["sequel", "view", "pose", "draft", "similar", "hybrid", "fov", "recent", "log", "random"]
 
 
 class EntryError(ValueError):
@@ -42,6 +42,7 @@ class BankConfig:
     key_size: int  # d of a key
     latent_shape: tuple[int, int, int]  # C, h, w of a payload
     capacity: int = 4096  # entries
+    num_rays: int = 0  # R of a sight; 0 where it is not known how far entries see
     rate: float = 15.0  # latents per second, so that an index is a time
     seed: int = 0  # of 'random' recall
     novelty: float = 0.9  # a key with at least this cosine to a held one is not stored; above 1 stores all

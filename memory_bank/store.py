@@ -39,6 +39,7 @@ def check_state(state: dict[str, np.ndarray], *, config: BankConfig, num_recent:
         "keys": ((n, config.key_size), np.float32),
         "latents": ((n, *config.latent_shape), np.float16),
         "poses": ((n, 3), np.float32),
+        "sights": ((n, config.num_rays), np.float32),
         "twin_ids": ((n,), np.int64),
         "twin_cos": ((n,), np.float32),
         "recent_ids": ((num_recent,), np.int64),

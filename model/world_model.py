@@ -43,6 +43,8 @@ class ModelSpec:
     controls: ControlSchema
     max_batch: int
     has_pose: bool = False  # keeps an estimate of the pose (x, y, heading)
+    num_rays: int = 0  # R of `sight`; 0 where the model does not know how far it sees
+    field_of_view: float | None = None  # radians, horizontal, over which the rays are spread
     accepts_image: bool = True
     accepts_prompt: bool = False
     decodes_aside: bool = False  # `decode` may run in a thread of its own beside all other methods, and that pays
@@ -131,3 +133,6 @@ class WorldModel(Protocol):
 
     def features(self, latents: np.ndarray) -> np.ndarray:
         """The memory bank's keys, L2-normalised: (n, feature_size)."""
+
+    def sight(self, latents: np.ndarray) -> np.ndarray:
+        """How far each of `latents` sees: inverse distances in 1/m along its heading, left to right, (n, num_rays)."""

@@ -34,7 +34,8 @@ from .world import Opening, World
 
 PROTOCOLS = ("forward", "revisit", "loop", "drift", "control", "retrieval", "autopilot", "cost")
 _CAPACITY = 4096  # of a session's bank in long play, the engine's default
-_TIMED: tuple[ModeName, ...] = ("sequel", "pose", "similar")
+_TIMED: tuple[ModeName, ...] = ("sequel", "view", "pose", "similar")
+_RAYS = 16  # of a synthetic memory
 _BATCH_FRAMES = 32  # of long play, looked at together
 _START_SEED = 12_000_000  # floor plans of long play; no set and no training has them
 
@@ -139,7 +140,8 @@ def recall_cost(spec: ModelSpec, *, entries: int, rounds: int = 20) -> dict[str,
     bank, keys, poses = _synthetic_bank(entries, spec.feature_size, num_later=rounds)
     figures: dict[str, float] = {}
     for mode in _TIMED:
-        took = [bank.recall(_synthetic_query(entries + i, keys[i], poses[i], mode)).took_us for i in range(rounds)]
+        queries = [_synthetic_query(entries + i, keys[i], poses[i], mode) for i in range(rounds)]
+        took = [bank.recall(query).took_us for query in queries]
         figures[f"{mode}_us"] = float(np.median(took))
     held = bank.stats().num_bytes
     return figures | {"key_bytes": held, "bytes": held + entries * 2 * math.prod(spec.latent_shape)}
@@ -195,12 +197,14 @@ def _synthetic_bank(num: int, size: int, *, num_later: int) -> tuple[MemoryBank,
         place = np.concatenate([part[:, :2] / 2, np.cos(part[:, 2:]), np.sin(part[:, 2:])], 1)
         drawn = np.cos(place @ weights) + 0.2 * generator.standard_normal((len(part), size), np.float32)
         keys[i : i + 4096] = drawn / np.linalg.norm(drawn, axis=1, keepdims=True)
-    bank = MemoryBank(BankConfig(key_size=size, latent_shape=(1, 1, 1), capacity=num, novelty=KEEP_ALL))
+    config = BankConfig(key_size=size, latent_shape=(1, 1, 1), capacity=num, novelty=KEEP_ALL, num_rays=_RAYS)
+    bank = MemoryBank(config)
     state = bank.state() | {
         "ids": np.arange(num),
         "keys": keys[:num],
         "latents": np.ones((num, 1, 1, 1), np.float16),
         "poses": poses[:num],
+        "sights": np.full((num, _RAYS), 0.5, np.float32),
         "twin_ids": np.arange(num) - 1,
         "twin_cos": np.full(num, 0.9, np.float32),
         "counters": np.asarray([num - 1, 0, 0, 0]),
@@ -209,7 +213,8 @@ def _synthetic_bank(num: int, size: int, *, num_later: int) -> tuple[MemoryBank,
 
 
 def _synthetic_query(index: int, key: np.ndarray, pose: np.ndarray, mode: ModeName) -> Query:
-    return Query(index=index, key=key, num=5, context=frozenset(range(index - 19, index)), mode=mode, poses=pose[None])
+    context, lens = frozenset(range(index - 19, index)), math.radians(75) if mode == "view" else None
+    return Query(index=index, key=key, num=5, context=context, mode=mode, poses=pose[None], field_of_view=lens)
 
 
 def _about(model: Rooms, options: Options) -> str:

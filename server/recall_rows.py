@@ -47,7 +47,7 @@ def rows() -> list[Row]:
     """All of them; the first is what a session does, to which the others are compared."""
     ours = POLICIES[OURS]
     return [
-        Row("sources", OURS, ours, note="by the pose that the controls lead to; five memories, first write wins"),
+        Row("sources", OURS, ours, note="what shows most of where the controls lead; five memories, first write wins"),
         Row("sources", "oracle", replace(ours, knows_poses=True), note="true poses of memories and of what comes"),
         Row("sources", "off", None),
         Row("sources", "recency", POLICIES["recent"]),
@@ -56,6 +56,7 @@ def rows() -> list[Row]:
         Row(
             "queries", "sequel", Policy("sequel", novelty=None), note="what followed the places that look like this one"
         ),
+        Row("queries", "nearest pose", POLICIES["pose"], note="walls and what each memory shows are not known"),
         Row("queries", "newest latent", Policy("similar", novelty=None), note="what looks most like it"),
         Row(
             "queries",
@@ -67,12 +68,7 @@ def rows() -> list[Row]:
             Row("hybrid", f"lambda {weight:g}", replace(POLICIES["hybrid"], tuning=Tuning(lambda_time=weight)))
             for weight in (0.0, 0.5, 2.0)
         ),
-        *(
-            Row("tuning", f"diversity {share:g}", replace(ours, tuning=Tuning(diversity=share)), note=note)
-            for share, note in ((1.0, "relevance alone; ours is 0.7"), (0.4, ""))
-        ),
         *(Row("tuning", f"{seconds:g} s ahead", replace(ours, lookahead=seconds)) for seconds in (0.0, 2.0)),
-        Row("tuning", "no threshold", replace(ours, tuning=Tuning(threshold=0.0)), note="never log-spaced instead"),
         *(
             Row("slots", f"{num} memor{'y' if num == 1 else 'ies'}", replace(ours, num=num), note=note)
             for num, note in ((1, "in full"), (2, "one in full, the rest at 2x2"), (3, ""))

@@ -10,7 +10,7 @@ from model.evaluation.cases import Method
 from model.evaluation.rollout import Record, history_at, no_recall, sample
 from model.world_model import State, WorldModel
 
-from .session import LOOKAHEAD_SECONDS, NUM_TARGETS, expected_poses
+from .session import LOOKAHEAD_SECONDS, NUM_TARGETS, expected_poses, recall_mode
 
 KEEP_ALL = 2.0  # a novelty above any cosine
 
@@ -19,7 +19,7 @@ KEEP_ALL = 2.0  # a novelty above any cosine
 class Policy:
     """How a session remembers and recalls."""
 
-    mode: ModeName
+    mode: ModeName | None = None  # None: as a session
     novelty: float | None = KEEP_ALL  # None: as a session's
     knows_poses: bool = False  # true poses instead of the model's own
     is_foreign: bool = False
@@ -37,9 +37,10 @@ POLICIES = {
     "hybrid": Policy("hybrid"),
     "sequel": Policy("sequel"),
     "fov": Policy("fov", knows_poses=True),
-    "oracle": Policy("pose", knows_poses=True),
-    "ours": Policy("pose", novelty=None),
-    "other": Policy("pose", novelty=None, is_foreign=True),
+    "pose": Policy("pose", novelty=None),
+    "oracle": Policy(knows_poses=True),
+    "ours": Policy(novelty=None),
+    "other": Policy(novelty=None, is_foreign=True),
 }
 
 
@@ -79,7 +80,8 @@ class BankRecall:
         if line is None:
             line = self._lines[record] = self._new_line()
         self._remember(line, record.library or record, now)
-        mode, spec = self._policy.mode, self._model.spec
+        spec = self._model.spec
+        mode = self._policy.mode or recall_mode(spec)
         latent = self._draft(line.state, record, now) if mode == "draft" else record.latents[now - 1]
         query = Query(
             index=now - 1,
@@ -88,8 +90,8 @@ class BankRecall:
             num=self._policy.num or spec.num_recalled,
             context=frozenset({0, *range(max(0, now - spec.num_recent), now)}),
             mode=mode,
-            poses=self._targets(line.state, record, now) if mode in ("pose", "fov") else None,
-            field_of_view=self._field_of_view if mode == "fov" else None,
+            poses=self._targets(line.state, record, now) if mode in ("view", "pose", "fov") else None,
+            field_of_view=self._field_of_view if mode in ("view", "fov") else None,
             tuning=self._policy.tuning,
         )
         return line.bank.recall(query).ids
@@ -101,6 +103,7 @@ class BankRecall:
             latent_shape=spec.latent_shape,
             rate=spec.frame_rate / spec.frames_per_latent,
             seed=len(self._lines),
+            num_rays=spec.num_rays,
         )
         if self._policy.novelty is not None:
             config = replace(config, novelty=self._policy.novelty)
@@ -112,11 +115,12 @@ class BankRecall:
         if not new:
             return
         poses = self._known_poses(source)
-        keys = self._model.features(source.latents[new.start : new.stop])
-        for index, key in zip(new, keys, strict=True):
+        latents = source.latents[new.start : new.stop]
+        keys, sights = self._model.features(latents), self._model.sight(latents)
+        for index, key, sight in zip(new, keys, sights, strict=True):
             if self._policy.keeps_last:
                 self._make_way(line.bank, index, key)
-            line.bank.remember(index=index, key=key, latent=source.latents[index], pose=poses[index])
+            line.bank.remember(index=index, key=key, latent=source.latents[index], pose=poses[index], sight=sight)
         line.num = new.stop
 
     def _make_way(self, bank: MemoryBank, index: int, key: np.ndarray) -> None:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from memory_bank import BankConfig, MemoryBank, Query, Recall, recall_batch
+from memory_bank import BankConfig, MemoryBank, ModeName, Query, Recall, recall_batch
 from model.world_model import History, ModelSpec, Section, State, WorldModel
 
 LOOKAHEAD_SECONDS = 1.0  # a place must be recalled before it comes into view
@@ -36,8 +36,13 @@ class Session:
     `commit` and, once its features are known, `remember`; before the next one `next_histories` recalls.
     """
 
-    def __init__(self, spec: ModelSpec, start: Section, *, key: np.ndarray, seed: int, capacity: int) -> None:
-        """`start` as `State.start` gives it and its `key` (feature_size,); `capacity` of the bank, in latents."""
+    def __init__(
+        self, spec: ModelSpec, start: Section, *, key: np.ndarray, sight: np.ndarray, seed: int, capacity: int
+    ) -> None:
+        """`start` as `State.start` gives it, its `key` (feature_size,) and `sight` (num_rays,).
+
+        The memory bank has a `capacity` in latents.
+        """
         self.spec = spec
         self.recalls = True
         self.recalled = Recalled((), (), (), ())
@@ -55,10 +60,11 @@ class Session:
                 capacity=capacity,
                 rate=spec.frame_rate / spec.frames_per_latent,
                 seed=seed,
+                num_rays=spec.num_rays,
             )
         )
         self._thumbnails: dict[int, bytes] = {}
-        self._remember(0, key)
+        self._remember(0, key, sight)
 
     @property
     def num_sections(self) -> int:
@@ -102,12 +108,16 @@ class Session:
             kept[-count:] = new
         self.num_latents += count
 
-    def remember(self, keys: np.ndarray) -> list[int]:
-        """Offer the newest latents to the bank under `keys` (n, feature_size); returns the indices that it stored."""
+    def remember(self, keys: np.ndarray, sights: np.ndarray) -> list[int]:
+        """Offer the newest latents to the bank under `keys` (n, feature_size), with `sights` (n, num_rays).
+
+        Returns the indices that it stored.
+        """
         count = self.num_unremembered
         assert len(keys) == count, f"expected keys of {count} latents, got {len(keys)}"
         first = self.num_latents - count
-        return [first + i for i, key in enumerate(keys) if self._remember(first + i, key)]
+        offered = enumerate(zip(keys, sights, strict=True), first)
+        return [index for index, (key, sight) in offered if self._remember(index, key, sight)]
 
     def illustrate(self, index: int, thumbnail: bytes) -> None:
         """Keep a picture of a stored memory for as long as the bank holds it."""
@@ -120,11 +130,12 @@ class Session:
         self._thumbnails.clear()
         self._bank = MemoryBank(replace(self._bank.config, capacity=2))  # the least that there is
 
-    def _remember(self, index: int, key: np.ndarray) -> bool:
+    def _remember(self, index: int, key: np.ndarray, sight: np.ndarray) -> bool:
         place = index - self.num_latents
         pose = self._poses[place] if self.spec.has_pose else None
         self._newest_key, self._newest_key_index = key, index
-        return self._bank.remember(index=index, key=key, latent=self._latents[place], pose=pose) == index
+        latent = self._latents[place]
+        return self._bank.remember(index=index, key=key, latent=latent, pose=pose, sight=sight) == index
 
     def _recent_indices(self) -> np.ndarray:
         return np.arange(self.num_latents - self.spec.num_recent, self.num_latents)
@@ -136,8 +147,9 @@ class Session:
             latent=self._latents[-1],
             num=self.spec.num_recalled,
             context=frozenset({0, *self._recent_indices().clip(0).tolist()}),
-            mode="sequel" if poses is None else "pose",
+            mode=recall_mode(self.spec),
             poses=poses,
+            field_of_view=self.spec.field_of_view,
         )
 
     def _note(self, recall: Recall) -> None:
@@ -165,6 +177,13 @@ class Session:
         history.latents[first:], history.poses[first:] = self._latents[newest:], self._poses[newest:]
         history.indices[first:] = indices.clip(0)
         return history
+
+
+def recall_mode(spec: ModelSpec) -> ModeName:
+    """How a session of such a model recalls: by the best that the model knows of where it is and what it sees."""
+    if not spec.has_pose:
+        return "sequel"
+    return "view" if spec.num_rays else "pose"
 
 
 def next_histories(sessions: Sequence[Session], poses: Sequence[np.ndarray | None]) -> list[History]:

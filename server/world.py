@@ -33,8 +33,8 @@ class World:
         self.prompt = opening.prompt
         self.state = model.open(image=opening.image, prompt=opening.prompt, seed=opening.seed)
         start = self.state.start
-        key = model.features(start.latents)[0]
-        self.session = Session(model.spec, start, key=key, seed=opening.seed, capacity=capacity)
+        [key], [sight] = model.features(start.latents), model.sight(start.latents)
+        self.session = Session(model.spec, start, key=key, sight=sight, seed=opening.seed, capacity=capacity)
 
     @property
     def next_frame(self) -> int:
@@ -47,7 +47,10 @@ class World:
     def remember(self) -> list[int]:
         """Offer the newest section to the memory bank; returns the indices of the latents that it stored."""
         count = self.session.num_unremembered
-        return self.session.remember(self.model.features(self.session.recent.latents[-count:])) if count else []
+        if not count:
+            return []
+        latents = self.session.recent.latents[-count:]
+        return self.session.remember(self.model.features(latents), self.model.sight(latents))
 
     def revive(self) -> None:
         """Give the model a new state of the same world, from its last whole section on."""

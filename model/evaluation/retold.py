@@ -23,7 +23,8 @@ class Retold:
     def __init__(self, model: Rooms, retell: Retelling) -> None:
         self._begin, self._retell, self._memories = model.begin, retell, slice(1, 1 + model.spec.num_recalled)
         self.spec, self.open, self.resume, self.set_prompt = model.spec, model.open, model.resume, model.set_prompt
-        self.expected_poses, self.features, self.encode = model.expected_poses, model.features, model.encode
+        self.expected_poses, self.encode = model.expected_poses, model.encode
+        self.features, self.sight = model.features, model.sight
         self.advance, self.finish, self.decode = model.advance, model.finish, model.decode
 
     def begin(

@@ -171,6 +171,9 @@ class FramePack:
         keys: np.ndarray = torch.nn.functional.normalize(grid.flatten(1), dim=1).numpy()
         return keys
 
+    def sight(self, latents: np.ndarray) -> np.ndarray:
+        return np.zeros((len(latents), 0), np.float32)
+
     def _first_frame(self, prompt: str, seed: int) -> np.ndarray:
         if callable(self._starts):
             return self._starts(prompt, seed)

@@ -202,6 +202,9 @@ class Helios:
         pooled = torch.nn.functional.adaptive_avg_pool2d(newest, FEATURE_GRID).flatten(1)
         return torch.nn.functional.normalize(pooled + 1e-6, dim=1).numpy()  # the start of a world of words is zero
 
+    def sight(self, latents: np.ndarray) -> np.ndarray:
+        return np.zeros((len(latents), 0), np.float32)
+
     def _still(self, frame: np.ndarray) -> np.ndarray:
         return np.repeat(frame[None], self.spec.frames_per_latent, axis=0)
 

@@ -31,6 +31,7 @@ from .weights import SHIPPED, Networks
 
 SCHEDULE = "f1k1f4s2f1s1f16k4f2k2f1k1_g1"
 FRAME = 128
+NUM_RAYS, HORIZON = 16, 2  # of a sight, and rows above and below the middle of a depth map that it is a mean of
 CONTROLS = ControlSchema(
     (
         ControlAxis("move", (("KeyW", 1.0), ("ArrowUp", 1.0), ("KeyS", -1.0), ("ArrowDown", -1.0))),
@@ -99,6 +100,8 @@ class Rooms:
             controls=CONTROLS,
             max_batch=16,
             has_pose=True,
+            num_rays=NUM_RAYS,
+            field_of_view=self.camera.fov,
         )
 
     def open(self, *, image: np.ndarray | None = None, prompt: str = "", seed: int = 0) -> RoomsState:  # noqa: ARG002 - no prompts
@@ -294,6 +297,14 @@ class Rooms:
     def features(self, latents: np.ndarray) -> np.ndarray:
         pooled = torch.nn.functional.adaptive_avg_pool2d(_tensor(latents), 4).flatten(1)
         return torch.nn.functional.normalize(pooled, dim=1).numpy()
+
+    @torch.inference_mode()
+    def sight(self, latents: np.ndarray) -> np.ndarray:
+        parts = [latents[i : i + self.spec.max_batch] for i in range(0, len(latents), self.spec.max_batch)]
+        depths = torch.cat([self.looks.of(list(part)).depths for part in parts]).float()
+        middle = depths.shape[1] // 2
+        ahead = depths[:, middle - HORIZON : middle + HORIZON].mean(1)
+        return torch.nn.functional.adaptive_avg_pool1d(ahead, NUM_RAYS).cpu().numpy()
 
     @torch.inference_mode()
     def _encode(self, frames: np.ndarray) -> Tensor:

@@ -96,6 +96,9 @@ class BlinkModel:
         flat = latents.reshape(len(latents), -1).astype(np.float32)
         return flat / np.linalg.norm(flat, axis=1, keepdims=True)
 
+    def sight(self, latents: np.ndarray) -> np.ndarray:
+        return np.zeros((len(latents), 0), np.float32)
+
 
 class MovingTexture:
     """Pictures of a given light: (size, size, 3) uint8 from a light in [0, 1] and a frame's number."""

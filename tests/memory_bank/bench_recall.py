@@ -4,7 +4,8 @@ Every key of the JSON is `{what}_us.n{entries}.d{key_size}`, the median of ROUND
 
 search    the nearest 64 by key, FAISS alone
 sequel    a whole recall of 5 entries by mode 'sequel': search, anchors, diversity against a context of 20, reasons
-pose      the same by three expected poses and the field of view
+view      the same by what entries of 16 rays show from three expected poses
+pose      the same by these poses and the field of view
 hybrid    the same by Eq. 5 on latents (16, 16, 16); up to 10,000 entries, since these take 8 kB each
 remember  one new entry offered to a full bank: novelty gate and eviction
 """
@@ -26,6 +27,7 @@ from memory_bank.index import KeyIndex
 ENTRIES = (1_000, 10_000, 100_000)
 KEY_SIZES = (128, 256)
 ROUNDS = 30
+NUM_RAYS = 16
 MAX_WITH_LATENTS = 10_000
 SECONDS_PER_LAP = 60  # the walk comes by the same places again
 
@@ -49,12 +51,13 @@ def full_bank(keys: np.ndarray, poses: np.ndarray) -> MemoryBank:
     """A bank at its capacity, put there at once."""
     num, size = keys.shape
     shape = (16, 16, 16) if num <= MAX_WITH_LATENTS else (1, 1, 1)
-    config = BankConfig(key_size=size, latent_shape=shape, capacity=num, novelty=2.0)
+    config = BankConfig(key_size=size, latent_shape=shape, capacity=num, novelty=2.0, num_rays=NUM_RAYS)
     state = {
         "ids": np.arange(num),
         "keys": keys,
         "latents": np.ones((num, *shape), np.float16),
         "poses": poses,
+        "sights": np.full((num, NUM_RAYS), 0.5, np.float32),
         "twin_ids": np.arange(num) - 1,
         "twin_cos": np.full(num, 0.9, np.float32),
         "recent_ids": np.full(NUM_RECENT_KEYS, -1),
@@ -98,7 +101,7 @@ def measure(num: int, size: int) -> dict[str, float]:
         return bank.recall(query)
 
     figures = {"search": median_us(lambda i: index.search(keys[num + i : num + i + 1], num_keys=num, num=64))}
-    for mode in ("sequel", "pose", "hybrid") if num <= MAX_WITH_LATENTS else ("sequel", "pose"):
+    for mode in ("sequel", "view", "pose", *(("hybrid",) if num <= MAX_WITH_LATENTS else ())):
         figures[mode] = median_us(lambda i, mode=mode: recall(mode, i))
     figures["remember"] = median_us(lambda i: bank.remember(index=num + i, key=keys[num + i], latent=latent))
     return figures

@@ -328,6 +328,8 @@ def test_the_context_counts_for_diversity_even_where_its_latents_were_refused():
         ({"latent": np.zeros((1, 2, 2))}, "expected a latent of shape"),
         ({"pose": np.zeros(2)}, "expected a finite pose"),
         ({"pose": np.asarray([0, 0, np.nan])}, "expected a finite pose"),
+        ({"sight": np.zeros(3)}, r"expected a finite sight of shape \(4,\)"),
+        ({"sight": np.full(4, np.inf)}, "expected a finite sight"),
     ],
 )
 def test_an_entry_that_does_not_fit_is_refused_and_changes_nothing(changes, message):

@@ -20,7 +20,7 @@ def entries_of(ids: set[int], keys: np.ndarray) -> Entries:
     for entry, key in zip(sorted(ids), keys, strict=False):
         [(twins, cosines)] = entries.nearest(key[None], 1)
         twin, cosine = (twins[0], cosines[0]) if len(twins) else (NO_ID, -np.inf)
-        values = {"ids": entry, "keys": key, "latents": float(entry), "poses": float(entry)}
+        values = {"ids": entry, "keys": key, "latents": float(entry), "poses": float(entry), "sights": float(entry)}
         entries.add(values | {"twin_ids": twin, "twin_cos": cosine})
     return entries
 

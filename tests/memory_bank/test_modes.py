@@ -6,7 +6,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from memory_bank import BankConfig, MemoryBank, Query, QueryError, Recall, Tuning
+from memory_bank import BankConfig, MemoryBank, Query, QueryError, Recall, Tuning, modes
 from memory_bank.modes import MODES
 from tests.memory_bank.worlds import (
     FORWARD,
@@ -110,6 +110,41 @@ def test_pose_counts_a_full_turn_as_none(bank):
     np.testing.assert_allclose(poses_of(bank, recall)[:, 0], AHEAD[:, 0], atol=1e-5)
 
 
+def test_view_returns_what_shows_the_most_together():
+    places = np.asarray([(0, 0, 3), (0, 0, 0.6), (0, 0, 0.1), (0.4, 0, 0), (0, 0, -0.6), (0, 0, 2)], np.float32)
+    bank = bank_of(places)
+    ask = {"mode": "view", "poses": np.zeros((1, 3)), "field_of_view": 1.3, "index": 6, "context": frozenset({0})}
+    recall = bank.recall(query(**ask))
+    assert not recall.gated and recall.ids[0] == 2
+    assert set(recall.ids[1:3]) == {1, 4}  # to the left and to the right; by the pose alone 3 is nearer
+    assert recall.why[0].mode == "view" and recall.why[3].mode == "log"
+    assert list(recall.scores) == sorted(recall.scores, reverse=True)
+
+
+def test_view_looks_first_for_what_comes_first():
+    bank = bank_of(np.asarray([(0, 0, 3), (0, 0, 0), (0, 0, 1.5)], np.float32))
+    ask = {"mode": "view", "field_of_view": 1.3, "index": 3, "num": 1, "context": frozenset({0})}
+    both = np.asarray([(0, 0, 1.5), (0, 0, 0)], np.float32)
+    assert bank.recall(query(**ask, poses=both)).ids == (2,)
+    assert bank.recall(query(**ask, poses=both[::-1])).ids == (1,)
+
+
+def test_view_looks_at_no_more_than_so_many(monkeypatch):
+    bank = bank_of(np.asarray([(0, 0, 3), (0, 0, 0.5), (0, 0, 0.1), (0, 0, -0.5)], np.float32))
+    ask = {"mode": "view", "poses": np.zeros((1, 3)), "field_of_view": 1.3, "index": 4, "context": frozenset({0})}
+    assert [why.mode for why in bank.recall(query(**ask)).why] == ["view"] * 3
+    monkeypatch.setattr(modes, "_NEARBY", 2)
+    recall = bank.recall(query(**ask))
+    assert recall.ids[:2] == (2, 1) and [why.mode for why in recall.why] == ["view", "view", "log"]
+
+
+def test_view_recalls_by_age_when_nothing_is_seen():
+    bank = bank_of(POSES)
+    recall = bank.recall(query(mode="view", poses=AHEAD + np.float32(50), field_of_view=1.3))
+    assert recall.gated
+    assert {why.mode for why in recall.why} == {"log"}
+
+
 def test_pose_with_a_field_of_view_prefers_who_sees_the_same():
     same, turned, behind = (0, 0, 0), (0, 0, 1.2), (-1.21 * 6 / math.pi, 0, 0)
     standing = np.asarray([same, turned, behind], np.float32)
@@ -199,9 +234,10 @@ def test_random_depends_on_the_seed_and_the_index_alone():
         ({"mode": "pose"}, "expected poses of shape"),
         ({"mode": "pose", "poses": np.zeros((0, 3))}, "expected poses of shape"),
         ({"mode": "fov", "poses": AHEAD}, "expected a field_of_view"),
+        ({"mode": "view", "poses": AHEAD}, "expected a field_of_view and a bank with rays"),
         ({"mode": "hybrid"}, "expected a latent of shape"),
         ({"mode": "hybrid", "latent": np.zeros((1, 2, 3))}, "expected a latent of shape"),
-        ({"mode": "telepathy"}, "expected one of the modes sequel, pose"),
+        ({"mode": "telepathy"}, "expected one of the modes sequel, view"),
         ({"key": np.zeros(3, np.float32)}, "expected a key of shape"),
         ({"num": 0}, "expected to recall at least 1 entry"),
     ],

@@ -1,12 +1,14 @@
 """A bank that was saved, loaded or restored goes on bit for bit."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import save_file
 
-from memory_bank import BankConfig, MemoryBank, Query, StoreError
+from memory_bank import MemoryBank, Query, StoreError
 from memory_bank.modes import MODES
 from tests.memory_bank.worlds import KEY_SIZE, LATENT_SHAPE, bank_of, filled_bank, random_keys, random_latents
 
@@ -86,7 +88,7 @@ def test_a_state_that_is_no_bank_is_refused(changes, message):
 
 def test_a_bank_larger_than_the_capacity_is_refused():
     bank = filled_bank(5, seed=0)
-    small = BankConfig(key_size=KEY_SIZE, latent_shape=LATENT_SHAPE, capacity=4)
+    small = replace(bank.config, capacity=4)
     with pytest.raises(StoreError, match="expected at most 4 different ids"):
         MemoryBank.restore(small, bank.state())
 

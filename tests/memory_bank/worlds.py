@@ -49,18 +49,22 @@ def there_and_back() -> np.ndarray:
 
 
 def bank_of(poses: np.ndarray, **config: float) -> MemoryBank:
-    """A bank that was shown `poses` in order from index 0; it stores all of them unless told otherwise."""
-    options = {"novelty": 2.0} | config
+    """A bank that was shown `poses` in order from index 0; it stores all of them unless told otherwise.
+
+    Every entry sees a wall 3 m ahead.
+    """
+    options = {"novelty": 2.0, "num_rays": 16} | config
     bank = MemoryBank(BankConfig(key_size=KEY_SIZE, latent_shape=LATENT_SHAPE, **options))  # type: ignore[arg-type]
     keys, latents = keys_at(poses), latents_at(poses)
+    sight = np.full(bank.config.num_rays, 1 / 3, np.float32)
     for i, (key, latent, pose) in enumerate(zip(keys, latents, poses, strict=True)):
-        bank.remember(index=i, key=key, latent=latent, pose=pose)
+        bank.remember(index=i, key=key, latent=latent, pose=pose, sight=sight)
     return bank
 
 
 def filled_bank(num: int, *, seed: int, **config: float) -> MemoryBank:
-    """A bank that was offered `num` random entries, without poses."""
-    options = {"novelty": 2.0} | config
+    """A bank that was offered `num` random entries, without poses, but with room for sights."""
+    options = {"novelty": 2.0, "num_rays": 4} | config
     bank = MemoryBank(BankConfig(key_size=KEY_SIZE, latent_shape=LATENT_SHAPE, **options))  # type: ignore[arg-type]
     keys, latents = random_keys(num, seed=seed), random_latents(num, seed=seed)
     for i in range(num):

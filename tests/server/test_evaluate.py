@@ -76,8 +76,8 @@ def test_play_goes_on_without_holding_what_it_showed():
 def test_the_cost_of_recall_is_per_size():
     spec = rooms().spec
     small, large = recall_cost(spec, entries=64, rounds=3), recall_cost(spec, entries=640, rounds=3)
-    assert small.keys() == large.keys() == {"sequel_us", "pose_us", "similar_us", "key_bytes", "bytes"}
+    assert small.keys() == large.keys() == {"sequel_us", "view_us", "pose_us", "similar_us", "key_bytes", "bytes"}
     assert all(value > 0 for value in small.values())
     assert large["bytes"] - large["key_bytes"] == 640 * 2 * int(np.prod(spec.latent_shape))
     per_entry = (large["key_bytes"] - small["key_bytes"]) / 576
-    assert 4 * spec.feature_size < per_entry < 4 * spec.feature_size + 100
+    assert 4 * (spec.feature_size + spec.num_rays) < per_entry < 4 * (spec.feature_size + spec.num_rays) + 100

@@ -12,7 +12,7 @@ from server.session import Session, expected_poses, next_histories
 
 from .tiny_model import TinyModel
 
-TURN = 0.5  # field of view; the tiny model has none
+TURN = 0.5  # field of view
 
 
 def walk(num: int) -> np.ndarray:
@@ -35,13 +35,15 @@ def finished(model: TinyModel, controls: np.ndarray, *, seed: int = 0) -> Record
     return record
 
 
-def test_ours_recalls_what_a_session_recalls():
-    model = TinyModel()
+@pytest.mark.parametrize("num_rays", [0, 4])
+def test_ours_recalls_what_a_session_recalls(num_rays):
+    model = TinyModel(num_rays=num_rays)
     controls = walk(80)
     record = empty_record(model, controls)
     recall = BankRecall(model, POLICIES["ours"], field_of_view=TURN)
     state = model.open(image=None, prompt="", seed=0)
-    session = Session(model.spec, state.start, key=model.features(state.start.latents)[0], seed=0, capacity=4096)
+    [key], [sight] = model.features(state.start.latents), model.sight(state.start.latents)
+    session = Session(model.spec, state.start, key=key, sight=sight, seed=0, capacity=4096)
     recalled = []
     for now in range(1, len(controls)):
         steps = controls[now : now + 1]
@@ -53,7 +55,7 @@ def test_ours_recalls_what_a_session_recalls():
             model.advance(jobs)
         [section] = model.finish(jobs)
         session.commit(section)
-        session.remember(model.features(section.latents))
+        session.remember(model.features(section.latents), model.sight(section.latents))
         record.latents[now], record.poses[now] = section.latents[0], section.poses[0]
         recalled.append(ids)
     assert len(set(recalled)) > 10 and session.num_memories > 10

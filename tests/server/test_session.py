@@ -18,8 +18,8 @@ RIGHT, LEFT, STILL = (1.0, 0.0), (-1.0, 0.0), (0.0, 0.0)
 
 def begin(model: TinyModel, *, seed: int = 7, capacity: int = 64) -> tuple[Session, TinyState]:
     state = model.open(image=None, prompt="", seed=seed)
-    key = model.features(state.start.latents)[0]
-    return Session(model.spec, state.start, key=key, seed=seed, capacity=capacity), state
+    [key], [sight] = model.features(state.start.latents), model.sight(state.start.latents)
+    return Session(model.spec, state.start, key=key, sight=sight, seed=seed, capacity=capacity), state
 
 
 def step(model: TinyModel, session: Session, state: TinyState, control: tuple[float, float]) -> np.ndarray:
@@ -33,7 +33,7 @@ def step(model: TinyModel, session: Session, state: TinyState, control: tuple[fl
     [section] = model.finish(jobs)
     session.commit(section)
     [frames] = model.decode([state], [section])
-    session.remember(model.features(section.latents))
+    session.remember(model.features(section.latents), model.sight(section.latents))
     return frames
 
 
@@ -169,6 +169,15 @@ def test_expected_poses_look_ahead_along_the_newest_control() -> None:
     blind = TinyModel()
     blind.spec = replace(blind.spec, has_pose=False)
     assert expected_poses(blind, state, np.array([RIGHT], np.float32)) is None
+
+
+def test_a_model_that_knows_how_far_it_sees_recalls_what_will_be_seen() -> None:
+    model = TinyModel(num_rays=4)
+    session, state = begin(model)
+    walk(model, session, state, *[RIGHT] * 12)
+    next_histories([session], [np.array([[3 * 0.5, 0, 0]], np.float32)])
+    assert session.recalled.ids[0] == 3
+    assert session.recalled.why[0].startswith("view")
 
 
 def test_without_poses_it_recalls_what_followed_the_like_of_the_present() -> None:

@@ -15,6 +15,7 @@ CHANNELS, ROWS, COLUMNS = 3, 4, 8  # of a latent: the camera's window
 WORLD_ROWS, WORLD_COLUMNS = 16, 64  # of the picture, a torus
 CELL = 4  # pixels of a latent's cell, each way
 METRES = 0.25  # to a cell
+FIELD_OF_VIEW, FARTHEST = 0.5, 2.0  # radians and metres, if it has rays
 
 SCHEMA = ControlSchema(
     axes=(
@@ -52,6 +53,7 @@ class TinyModel:
         frames_per_latent: int = 1,
         max_batch: int = 4,
         decodes_aside: bool = False,
+        num_rays: int = 0,
     ) -> None:
         self.spec = ModelSpec(
             name="tiny",
@@ -69,6 +71,8 @@ class TinyModel:
             controls=SCHEMA,
             max_batch=max_batch,
             has_pose=True,
+            num_rays=num_rays,
+            field_of_view=FIELD_OF_VIEW if num_rays else None,
             accepts_prompt=True,
             decodes_aside=decodes_aside,
         )
@@ -138,6 +142,9 @@ class TinyModel:
         flat = latents.reshape(len(latents), -1).astype(np.float32) - 0.5
         flat = np.concatenate([flat, np.full((len(flat), 1), 0.01, np.float32)], axis=1)  # never of length 0
         return flat / np.linalg.norm(flat, axis=1, keepdims=True)
+
+    def sight(self, latents: np.ndarray) -> np.ndarray:
+        return np.full((len(latents), self.spec.num_rays), 1 / FARTHEST, np.float32)
 
 
 def _invented(seed: int, section: int) -> np.ndarray:

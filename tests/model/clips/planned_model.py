@@ -87,6 +87,9 @@ class PlannedTiny:
     def features(self, latents: np.ndarray) -> np.ndarray:
         return np.tile(np.float32([0.6, 0.8]), (len(latents), 1))
 
+    def sight(self, latents: np.ndarray) -> np.ndarray:
+        return np.zeros((len(latents), 0), np.float32)
+
     def resume(self, state: Line, latents: np.ndarray, poses: np.ndarray, *, num_sections: int) -> None: ...
 
     def set_prompt(self, state: Line, prompt: str) -> None: ...
