@@ -111,10 +111,11 @@ def look_back(poses: Tensor, depth: Tensor, size: int, edge: float) -> tuple[Ten
 def gather(
     poses: Tensor, images: Tensor, depths: Tensor, valid: Tensor, *, seen: Seen, edge: float
 ) -> tuple[Tensor, Tensor]:
-    """A target's picture (B, 3, H, H) of surfaces `seen`, put together from source views, and its mask (B, 1, H, H).
+    """A target's picture (B, 3, H, H) of surfaces `seen`, put together from source views, and its doubt (B, 1, H, H).
 
     `poses` (B, K, 3), `images` (B, K, 3, H, H), `depths` (B, K, m, m), `valid` (B, K). A source counts where its
-    own depth agrees that it sees the same surface, and the more, the nearer it stood.
+    own depth agrees that it sees the same surface, and the more, the nearer it stood. The doubt is that of the best
+    source, and infinite where there is none.
     """
     b, k, _, size, _ = images.shape
     depth = F.interpolate(spread(seen)[:, None], size=(size, size), mode="bilinear", align_corners=False)[:, 0]
@@ -128,8 +129,9 @@ def gather(
     doubt = (off.square() + away).masked_fill(~(inside & valid[..., None, None]), torch.inf)
     weight = (-2 * (doubt + away)).softmax(1)  # the best source, not an average that blurs
     picture = (colour.view(b, k, 3, size, size) * weight[:, :, None]).sum(1)
-    is_shown = ((doubt.amin(1) < MOST_DOUBT) & (known > 0))[:, None]
-    return torch.where(is_shown, picture, 0.0), is_shown.to(images.dtype)
+    least = doubt.amin(1, keepdim=True)
+    is_shown = (least < MOST_DOUBT) & (known[:, None] > 0)
+    return torch.where(is_shown, picture, 0.0), torch.where(is_shown, least, torch.inf)
 
 
 def ground_map(poses: Tensor, depth: Tensor, valid: Tensor, *, edge: float, eye: float) -> Tensor:

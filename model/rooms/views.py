@@ -16,6 +16,7 @@ from .camera import relative
 from .geometry import gather, look_back, over, splat, spread
 from .vae import VAE
 
+NEARBY = 0.5  # doubt below which memory, resampled once, is truer than the frame before, resampled in every frame
 SOURCES_AGO = (1, 8, 16)  # frames; the recent ones that are carried to the target, beside the recalled
 
 
@@ -36,7 +37,7 @@ class Sources(NamedTuple):
 class Preview(NamedTuple):
     """What is known of the next frame before it is made."""
 
-    base: Tensor  # (B, C, h, w): the frame before, memory where that shows nothing, then scouts
+    base: Tensor  # (B, C, h, w): memory from nearby, else the frame before, else memory, else scouts
     recalled: Tensor  # (B, C, h, w): memory, and `base` where that shows nothing
     shares: Tensor  # (B, 2, h, w) in [0, 1]: how much of each position the frame before and memory show
 
@@ -92,11 +93,12 @@ def composed(sources: Sources, *, edge: float, scouts: Sources | None = None) ->
     where, _, inside = look_back(poses[:, :1], shape, pixels, edge)
     before = F.grid_sample(images[:, 0], where[:, 0], padding_mode="border", align_corners=False)
     here = inside & (F.interpolate(near.known[:, None], size=(pixels, pixels), mode="nearest") > 0)
-    memory, there = gather(poses[:, 1:], images[:, 1:], depths[:, 1:], valid[:, 1:], seen=far, edge=edge)
-    base = torch.where(here | (there == 0), before, memory)
-    known = torch.cat([here.to(there.dtype), there], 1)
+    memory, doubt = gather(poses[:, 1:], images[:, 1:], depths[:, 1:], valid[:, 1:], seen=far, edge=edge)
+    there = doubt.isfinite()
+    base = torch.where((here & (doubt > NEARBY)) | ~there, before, memory)
+    known = torch.cat([here, there], 1).to(images.dtype)
     if scouts is not None:
-        made, is_made = gather(*scouts, seen=painted, edge=edge)
-        unseen = (known.amax(1, keepdim=True) == 0) & (is_made > 0)
+        made, made_doubt = gather(*scouts, seen=painted, edge=edge)
+        unseen = (known.amax(1, keepdim=True) == 0) & made_doubt.isfinite()
         base, known[:, 1:] = torch.where(unseen, made, base), known[:, 1:] + unseen
-    return Pictures(torch.stack([base, torch.where(there > 0, memory, base)], 1), known)
+    return Pictures(torch.stack([base, torch.where(there, memory, base)], 1), known)

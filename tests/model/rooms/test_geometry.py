@@ -118,14 +118,14 @@ def test_a_picture_put_together_is_the_one_that_would_be_seen(around: list[Tenso
     sources, size = torch.stack(around)[None], 96
     depths, images = wall_depth(sources, distance, N), wall_picture(sources, distance, size)
     seen = splat(sources, depths, always(*sources.shape[:2]), edge=EDGE, size=N)
-    picture, mask = gather(sources, images, depths, always(*sources.shape[:2]), seen=seen, edge=EDGE)
+    picture, doubt = gather(sources, images, depths, always(*sources.shape[:2]), seen=seen, edge=EDGE)
     truth = wall_picture(torch.zeros(1, 3), distance, size)
-    shown = mask.expand_as(truth) > 0
+    shown = doubt.isfinite().expand_as(truth)
     error = (picture - truth)[shown].abs()
     assert error.mean() < 0.01
     assert (error < 0.05).float().mean() > 0.97  # but for where what is known ends
     _, _, inside = look_back(sources, torch.full((1, size, size), 1 / distance), size, EDGE)
-    assert mask.mean() > 0.9 * inside.any(1).float().mean() - 0.1
+    assert doubt.isfinite().float().mean() > 0.9 * inside.any(1).float().mean() - 0.1
 
 
 def test_gathering_leaves_out_who_sees_another_surface() -> None:
@@ -133,19 +133,20 @@ def test_gathering_leaves_out_who_sees_another_surface() -> None:
     images = torch.stack([torch.full((3, N, N), 0.5), torch.full((3, N, N), -0.5)])[None]
     here = torch.zeros(1, 2, 3)
     depths = torch.stack([torch.full((N, N), 1 / 4), torch.full((N, N), 1.0)])[None]
-    picture, mask = gather(here, images, depths, always(1, 2), seen=seen, edge=EDGE)
+    picture, doubt = gather(here, images, depths, always(1, 2), seen=seen, edge=EDGE)
     assert (picture - 0.5).abs().max() < 1e-3
-    assert mask.all()
-    _, mask = gather(here[:, 1:], images[:, 1:], depths[:, 1:], always(1, 1), seen=seen, edge=EDGE)
-    assert not mask.any()
+    assert doubt.max() < 0.01
+    picture, doubt = gather(here[:, 1:], images[:, 1:], depths[:, 1:], always(1, 1), seen=seen, edge=EDGE)
+    assert doubt.isinf().all() and not picture.any()
 
 
 def test_gathering_trusts_the_nearest_most() -> None:
     sources = torch.tensor([[[0.0, 0.1, 0.0], [-1.5, 0.0, 0.0]]])
     images = torch.stack([torch.full((3, N, N), 0.5), torch.full((3, N, N), -0.5)])[None]
     seen = Seen(torch.full((1, N, N), 1 / 4), torch.ones(1, N, N))
-    picture, _ = gather(sources, images, wall_depth(sources, 4.0, N), always(1, 2), seen=seen, edge=EDGE)
+    picture, doubt = gather(sources, images, wall_depth(sources, 4.0, N), always(1, 2), seen=seen, edge=EDGE)
     assert picture[..., N // 2].min() > 0.45
+    assert doubt[..., N // 2].sub(0.1).abs().max() < 0.02  # as many metres away
 
 
 def test_gathering_has_no_use_for_who_stood_too_far_away() -> None:
@@ -153,8 +154,8 @@ def test_gathering_has_no_use_for_who_stood_too_far_away() -> None:
         source = torch.tensor([[[-away, 0.0, 0.0]]])
         images = torch.full((1, 1, 3, N, N), 0.5)
         seen = Seen(torch.full((1, N, N), 1 / 4), torch.ones(1, N, N))
-        picture, mask = gather(source, images, wall_depth(source, 4.0, N), always(1, 1), seen=seen, edge=EDGE)
-        assert mask.all() == (away < MOST_DOUBT)
+        picture, doubt = gather(source, images, wall_depth(source, 4.0, N), always(1, 1), seen=seen, edge=EDGE)
+        assert doubt.isfinite().all() == (away < MOST_DOUBT)
         assert picture.isfinite().all()
 
 

@@ -6,7 +6,7 @@ from torch.nn import functional as F
 
 from model.rooms.geometry import look_back
 from model.rooms.vae import VAE, VAEConfig
-from model.rooms.views import Sources, composed, preview
+from model.rooms.views import NEARBY, Sources, composed, preview
 from tests.model.rooms.planes import EDGE, wall_depth, wall_picture
 
 DISTANCE, MAP, SIZE = 3.0, 32, 64
@@ -48,7 +48,7 @@ def test_the_frame_before_is_seen_from_the_next_camera() -> None:
 
 
 def test_memory_fills_what_the_frame_before_does_not_show() -> None:
-    sources = wall_from((0.0, 0.0, 0.5), (0.0, 0.4, 0.0), (0.1, -0.2, -0.2))
+    sources = wall_from((0.0, 0.0, 0.5), (0.0, 0.6, 0.0), (0.5, -0.4, -0.2))
     pictures, shares = composed(sources, edge=EDGE)
     before, memory = shares[0] > 0
     assert 0.15 < 1 - before.float().mean() < 0.6  # half a radian of what is now in view
@@ -72,9 +72,22 @@ def test_masks_say_who_has_it_in_view() -> None:
     assert shares[0, 1, :, -SIZE // 4 :].mean() > 0.9 > 0.1 > shares[0, 1, :, : SIZE // 4].mean()
 
 
-def test_the_frame_before_knows_depth_better_than_memory() -> None:
+def test_memory_from_nearby_comes_before_the_frame_before() -> None:
+    """It has been resampled once, the frame before once for each frame since it came into view."""
+    for away, is_memory in ((0.8 * NEARBY, True), (1.5 * NEARBY, False)):
+        sources = wall_from((-0.16, 0.0, 0.0), (-away, 0.0, 0.0))
+        sources.images[:, 0] = 0.25
+        pictures, shares = composed(sources, edge=EDGE)
+        base, recalled = pictures[0]
+        inner = (..., slice(16, -16), slice(16, -16))
+        assert shares[inner].all()
+        assert torch.equal(base[inner], recalled[inner]) == is_memory
+        assert ((base[inner] - 0.25).abs().max() < 1e-4) != is_memory
+
+
+def test_the_frame_before_knows_depth_better_than_memory_from_afar() -> None:
     """Where both see a surface, the base goes by the depth of the frame before."""
-    sources = wall_from((-0.3, 0.0, 0.0), (-0.3, 0.0, 0.0))
+    sources = wall_from((-0.3, 0.0, 0.0), (-0.6, 0.0, 0.0))
     right = composed(sources, edge=EDGE)[0][:, 0]
     sources.depths[0, 1] *= 1.5
     wrong = composed(sources, edge=EDGE)[0]
