@@ -129,7 +129,7 @@ def gather(
     doubt = (off.square() + away).masked_fill(~(inside & valid[..., None, None]), torch.inf)
     weight = (-2 * (doubt + away)).softmax(1)  # the best source, not an average that blurs
     picture = (colour.view(b, k, 3, size, size) * weight[:, :, None]).sum(1)
-    least = doubt.amin(1, keepdim=True)
+    least = F.pad(doubt, (0, 0, 0, 0, 0, 1), value=torch.inf).amin(1, keepdim=True)  # also if there is no source
     is_shown = (least < MOST_DOUBT) & (known[:, None] > 0)
     return torch.where(is_shown, picture, 0.0), torch.where(is_shown, least, torch.inf)
 

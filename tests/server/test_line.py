@@ -69,10 +69,10 @@ def work(line: Line, clock: Clock) -> tuple[Section, np.ndarray]:
 
 
 def test_a_section_that_takes_long_says_how_far_it_is_until_it_is_shown(line: Line, clock: Clock) -> None:
-    controls = line.take_controls()
-    [history] = next_histories([line.world.session], [None])
-    [line.job] = line.world.model.begin([line.world.state], [controls], [history])
-    line.world.model.advance([line.job])
+    controls, world = line.take_controls(), line.world
+    [history] = next_histories([world.session], [expected_poses(world.model, world.state, controls)])
+    [line.job] = world.model.begin([world.state], [controls], [history])
+    world.model.advance([line.job])
     line.note_step(drafts=True)
     assert line.progress is None
     clock.now += 1.01
