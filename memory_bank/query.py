@@ -51,13 +51,15 @@ class BankConfig:
     def __post_init__(self) -> None:
         if not (self.capacity >= 2 and self.key_size >= 1 and self.rate > 0 and min(self.latent_shape) >= 1):
             raise ValueError(f"expected capacity >= 2, rate > 0 and positive sizes, got {self}")
+        if self.num_rays != 0 and self.num_rays < 2:
+            raise ValueError(f"expected no rays or at least 2, got {self.num_rays}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tuning:
     """How a query is scored; the defaults are the measured ones."""
 
-    shortlist: int = 64  # matches by key that are looked at closely
+    shortlist: int = 64  # matches by key, by pose or by view that are looked at closely
     lambda_time: float = 0.5  # of Eq. 5, on the scale where Eq. 3 is a mean over pixels
     offsets: tuple[int, ...] = (4, 12)  # latents after an anchor that 'sequel' recalls
     num_anchors: int = 4  # places that 'sequel' follows

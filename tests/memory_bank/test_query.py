@@ -23,6 +23,12 @@ def test_a_bank_needs_sizes(wrong):
         BankConfig(**{"key_size": 8, "latent_shape": (4, 4, 4)} | wrong)
 
 
+@pytest.mark.parametrize("rays", [-1, 1])
+def test_a_sight_has_two_rays_or_none(rays):
+    with pytest.raises(ValueError, match=f"expected no rays or at least 2, got {rays}"):
+        BankConfig(key_size=2, latent_shape=(1, 1, 1), num_rays=rays)
+
+
 @pytest.mark.parametrize("wrong", [{"offsets": ()}, {"offsets": (4, 0)}, {"shortlist": 0}, {"view_radius": 0.0}])
 def test_tuning_needs_positive_numbers(wrong):
     with pytest.raises(ValueError, match="expected positive offsets, shortlist and view_radius"):
