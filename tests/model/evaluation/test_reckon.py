@@ -5,8 +5,10 @@ import math
 import numpy as np
 import pytest
 
+from model.evaluation.cases import encoded
 from model.evaluation.reckon import from_start, reckoned
 from model.evaluation.rollout import Record, rollout
+from model.evaluation.sets import environment
 from model.rooms.world import Rooms, load
 
 
@@ -27,6 +29,25 @@ def test_the_picture_tells_a_walk_from_a_stop(model: Rooms) -> None:
     assert np.abs(walked.poses - played.poses).max() < 0.3
     assert np.abs(stood.poses).max() < 0.3
     assert np.array_equal(walked.latents, played.latents)
+
+
+@pytest.mark.weights
+def test_pictures_tell_of_slides_along_walls(model: Rooms) -> None:
+    """A walk into a wall at an angle, which lets through a part of each step, and then none."""
+    env = environment(128)
+    obs, info = env.reset(seed=10_000_000)
+    controls = np.concatenate([np.tile(np.float32([0, 0, 0.5]), (5, 1)), np.tile(np.float32([0.9, 0, 0]), (36, 1))])
+    frames, poses = [obs], [info["pose"]]
+    for control in controls[1:]:
+        obs, _, _, _, info = env.step(control)
+        frames.append(obs)
+        poses.append(info["pose"])
+    truth = from_start(np.stack(poses))
+    steps = np.linalg.norm(np.diff(truth[:, :2], axis=0), axis=1)[4:] / (0.9 * model.camera.step)
+    assert ((0.05 < steps) & (steps < 0.98)).sum() >= 4
+    assert (steps < 0.01).sum() > 10
+    [record] = reckoned(model, encoded(model, np.stack(frames))[None], controls[None])
+    assert np.abs(record.poses - truth).max() < 0.16  # a step
 
 
 def test_poses_from_the_start_are_seen_from_it():
