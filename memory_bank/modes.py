@@ -17,7 +17,7 @@ from .sight import COLUMNS, pick, worth
 
 _NUM_VIEW_POINTS = 96  # per target pose
 _AGE_WEIGHT = 0.2  # of WorldMem's confidence: overlap - 0.2 age
-_NEARBY = 1024  # entries that 'view' looks at, the nearest by pose
+NEARBY = 1024  # entries that 'view' looks at, the nearest by pose
 _LATER = 0.3  # weight, in 'view', of expected poses after the first
 _LEAST_GAIN = 1e-4  # of what 'view' expects to see; a memory that adds less is none
 
@@ -118,9 +118,9 @@ def _view(entries: Entries, query: Query, _matches: Matches) -> Candidates:
     if query.field_of_view is None or not entries.config.num_rays:
         raise QueryError(f"expected a field_of_view and a bank with rays for mode 'view', got {query.field_of_view}")
     targets, ids = _target_poses(query), _without(entries.ids, query.context)
-    if len(ids) > _NEARBY:
+    if len(ids) > NEARBY:
         gap = pose_gap(entries.column("poses")[entries.rows_of(ids)], targets[0], scale=entries.config.pose_scale)
-        ids = np.sort(ids[_best(-gap, ids, _NEARBY)])
+        ids = np.sort(ids[_best(-gap, ids, NEARBY)])
     rows = entries.rows_of(ids)
     poses, sights = entries.column("poses")[rows], entries.column("sights")[rows]
     worths = worth(poses, sights, targets, field_of_view=query.field_of_view, most=query.tuning.shortlist)

@@ -35,7 +35,6 @@ from .world import Opening, World
 PROTOCOLS = ("forward", "revisit", "loop", "drift", "control", "retrieval", "autopilot", "cost")
 _CAPACITY = 4096  # of a session's bank in long play, the engine's default
 _TIMED: tuple[ModeName, ...] = ("sequel", "view", "pose", "similar")
-_RAYS = 16  # of a synthetic memory
 _BATCH_FRAMES = 32  # of long play, looked at together
 _START_SEED = 12_000_000  # floor plans of long play; no set and no training has them
 
@@ -137,10 +136,11 @@ def recall_cost(spec: ModelSpec, *, entries: int, rounds: int = 20) -> dict[str,
 
     `key_bytes` is the bank without latents, `bytes` with those that it would hold for the model.
     """
-    bank, keys, poses = _synthetic_bank(entries, spec.feature_size, num_later=rounds)
+    bank, keys, poses = _synthetic_bank(entries, spec, num_later=rounds)
     figures: dict[str, float] = {}
     for mode in _TIMED:
-        queries = [_synthetic_query(entries + i, keys[i], poses[i], mode) for i in range(rounds)]
+        lens = spec.field_of_view if mode == "view" else None
+        queries = [_synthetic_query(entries + i, keys[i], poses[i], mode, lens) for i in range(rounds)]
         took = [bank.recall(query).took_us for query in queries]
         figures[f"{mode}_us"] = float(np.median(took))
     held = bank.stats().num_bytes
@@ -184,8 +184,9 @@ def _save_flight(path: Path, kept: np.ndarray, seeds: Sequence[int]) -> None:
     strip(rows, range(kept.shape[1])).save(path)
 
 
-def _synthetic_bank(num: int, size: int, *, num_later: int) -> tuple[MemoryBank, np.ndarray, np.ndarray]:
+def _synthetic_bank(num: int, spec: ModelSpec, *, num_later: int) -> tuple[MemoryBank, np.ndarray, np.ndarray]:
     """A full bank of a walk in laps, and the keys (num_later, d) and poses of where it goes next."""
+    size, rays = spec.feature_size, spec.num_rays
     angle = np.arange(num + num_later) / 900 * 2 * np.pi
     radius = 5 + 2 * np.sin(np.sqrt(2) * angle)
     poses = np.stack([radius * np.cos(angle), radius * np.sin(angle), angle + np.pi / 2], 1).astype(np.float32)
@@ -197,14 +198,14 @@ def _synthetic_bank(num: int, size: int, *, num_later: int) -> tuple[MemoryBank,
         place = np.concatenate([part[:, :2] / 2, np.cos(part[:, 2:]), np.sin(part[:, 2:])], 1)
         drawn = np.cos(place @ weights) + 0.2 * generator.standard_normal((len(part), size), np.float32)
         keys[i : i + 4096] = drawn / np.linalg.norm(drawn, axis=1, keepdims=True)
-    config = BankConfig(key_size=size, latent_shape=(1, 1, 1), capacity=num, novelty=KEEP_ALL, num_rays=_RAYS)
+    config = BankConfig(key_size=size, latent_shape=(1, 1, 1), capacity=num, novelty=KEEP_ALL, num_rays=rays)
     bank = MemoryBank(config)
     state = bank.state() | {
         "ids": np.arange(num),
         "keys": keys[:num],
         "latents": np.ones((num, 1, 1, 1), np.float16),
         "poses": poses[:num],
-        "sights": np.full((num, _RAYS), 0.5, np.float32),
+        "sights": np.full((num, rays), 0.5, np.float32),
         "twin_ids": np.arange(num) - 1,
         "twin_cos": np.full(num, 0.9, np.float32),
         "counters": np.asarray([num - 1, 0, 0, 0]),
@@ -212,8 +213,8 @@ def _synthetic_bank(num: int, size: int, *, num_later: int) -> tuple[MemoryBank,
     return MemoryBank.restore(bank.config, state), keys[num:], poses[num:]
 
 
-def _synthetic_query(index: int, key: np.ndarray, pose: np.ndarray, mode: ModeName) -> Query:
-    context, lens = frozenset(range(index - 19, index)), math.radians(75) if mode == "view" else None
+def _synthetic_query(index: int, key: np.ndarray, pose: np.ndarray, mode: ModeName, lens: float | None) -> Query:
+    context = frozenset(range(index - 19, index))
     return Query(index=index, key=key, num=5, context=context, mode=mode, poses=pose[None], field_of_view=lens)
 
 

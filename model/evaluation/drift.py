@@ -10,7 +10,7 @@ import numpy as np
 
 from ..rooms.world import Rooms
 from .cases import decoded, encoded
-from .forward import is_steady
+from .forward import is_steady, unsteady_records
 from .metrics import colour_mean, colour_spread, motion, sharpness
 from .sets import environment
 from .statistics import SHARE, drift_term, ends, stretch_means
@@ -47,12 +47,11 @@ def steadiness(shown: Sequence[np.ndarray], truth: Sequence[np.ndarray]) -> list
     `collapsed` of a true walk beside that of the run: what a perfect world of other rooms would come to.
     """
     stretches = [_stretches(walk) for walk in truth]
-    everything, rows = np.concatenate(stretches), []
+    everything, outside, rows = np.concatenate(stretches), unsteady_records(stretches), []
     for i, (run, walk) in enumerate(zip(shown, truth, strict=True)):
-        others = [rest for j, rest in enumerate(stretches) if j != i]
         row = {"unsteady": float(not is_steady(_stretches(run)[-1], everything))}
-        if others:
-            row["unsteady_truth"] = float(not is_steady(stretches[i][-1], np.concatenate(others)))
+        if outside:
+            row["unsteady_truth"] = float(outside[i])
             row["collapsed_truth"] = drifting(truth[i - 1], walk)["collapsed"]
         rows.append(row)
     return rows

@@ -59,6 +59,15 @@ def is_steady(looks: np.ndarray, real: np.ndarray) -> bool:
     return bool(((real.min(0) <= looks) & (looks <= real.max(0))).all())
 
 
+def unsteady_records(real: Sequence[np.ndarray]) -> list[bool]:
+    """Whether each record (n, k) ends outside of what all others look like: what a perfect world would come to.
+
+    Nothing for a record that is alone.
+    """
+    others = [np.concatenate([*real[:i], *real[i + 1 :]]) for i in range(len(real)) if len(real) > 1]
+    return [not is_steady(one[-1], rest) for one, rest in zip(real, others, strict=False)]
+
+
 def moving_frames(camera: Camera, poses: np.ndarray) -> np.ndarray:
     """Which frames (T - 1,) of `poses` (T, 3) differ in view from the one before, by a quarter of full speed."""
     steps = np.diff(poses, axis=0)

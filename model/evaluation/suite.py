@@ -14,7 +14,7 @@ from .cases import Case, Method, Poses, decoded, prepare
 from .control import move_figures, turn_figures, wall_figures
 from .drift import drifting, looks
 from .figures import Figures
-from .forward import is_steady, looks_at_times, one_step
+from .forward import is_steady, looks_at_times, one_step, unsteady_records
 from .metrics import fid, psnr
 from .pictures import spaced, strip
 from .retrieval import queries, retrieval_figures
@@ -147,10 +147,10 @@ def _forward(suite: Suite, method: Method, name: str) -> None:
             figures.add(f"{key}.sharpness", ends[_id(case)][0] - real[-1][-1, 0], video=_id(case))
             strips.append({"ground truth": case.reference, "generated": shown})
     recorded = np.concatenate(real)
-    for i, (video, end) in enumerate(ends.items()):
+    for video, end in ends.items():
         figures.add(f"{key}.unsteady", not is_steady(end, recorded), video=video)
-        if others := real[:i] + real[i + 1 :]:  # what a perfect world of other rooms would come to
-            figures.add(f"{key}.unsteady_truth", not is_steady(real[i][-1], np.concatenate(others)), video=video)
+    for video, is_unsteady in zip(ends, unsteady_records(real), strict=False):
+        figures.add(f"{key}.unsteady_truth", is_unsteady, video=video)
     _save_strips(suite, name, strips, times=[t - 1 for t in (1, 2, 4, 8, 16, 24, 32, 48, 64)])
 
 

@@ -6,8 +6,8 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from memory_bank import BankConfig, MemoryBank, Query, QueryError, Recall, Tuning, modes
-from memory_bank.modes import MODES
+from memory_bank import BankConfig, MemoryBank, PoseScale, Query, QueryError, Recall, Tuning
+from memory_bank.modes import MODES, NEARBY
 from tests.memory_bank.worlds import (
     FORWARD,
     KEY_SIZE,
@@ -129,13 +129,15 @@ def test_view_looks_first_for_what_comes_first():
     assert bank.recall(query(**ask, poses=both[::-1])).ids == (1,)
 
 
-def test_view_looks_at_no_more_than_so_many(monkeypatch):
-    bank = bank_of(np.asarray([(0, 0, 3), (0, 0, 0.5), (0, 0, 0.1), (0, 0, -0.5)], np.float32))
-    ask = {"mode": "view", "poses": np.zeros((1, 3)), "field_of_view": 1.3, "index": 4, "context": frozenset({0})}
-    assert [why.mode for why in bank.recall(query(**ask)).why] == ["view"] * 3
-    monkeypatch.setattr(modes, "_NEARBY", 2)
-    recall = bank.recall(query(**ask))
-    assert recall.ids[:2] == (2, 1) and [why.mode for why in recall.why] == ["view", "view", "log"]
+@pytest.mark.parametrize(("turned_away", "is_looked_at"), [(NEARBY - 1, True), (NEARBY, False)])
+def test_view_looks_at_the_nearest_poses_only(turned_away, is_looked_at):
+    """One memory shows the view, and stands further off than many that show nothing of it."""
+    places = np.asarray([(1, 0, 0), *[(0, 0, math.pi)] * turned_away], np.float32)
+    bank = bank_of(places, pose_scale=PoseScale(distance=0.1))
+    ask = {"mode": "view", "poses": np.zeros((1, 3)), "field_of_view": 1.3, "num": 1, "context": frozenset()}
+    recall = bank.recall(query(**ask, index=len(places)))
+    assert recall.gated != is_looked_at
+    assert (recall.ids == (0,)) == is_looked_at
 
 
 def test_view_recalls_by_age_when_nothing_is_seen():

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image, ImageFilter
 
 from model.evaluation.cases import Method
-from model.evaluation.forward import is_steady, looks_at_times, moving_frames, one_step
+from model.evaluation.forward import is_steady, looks_at_times, moving_frames, one_step, unsteady_records
 from model.evaluation.metrics import psnr
 from model.evaluation.revisit import replay
 from model.evaluation.rollout import no_recall
@@ -38,6 +38,17 @@ def test_a_view_moves_from_a_quarter_of_full_speed():
     step, turn = Camera().step, Camera().turn
     poses = np.cumsum([[0, 0, 0], [0.2 * step, 0, 0], [0.3 * step, 0, 0], [0, 0, 0.2 * turn], [0, 0, -0.3 * turn]], 0)
     assert moving_frames(Camera(), poses).tolist() == [False, True, False, True]
+
+
+def test_a_record_that_ends_as_no_other_looks_is_unsteady_itself():
+    plain, odd_start, odd_end = (np.array([[a, 1.0], [b, 1.0]]) for a, b in ((3, 4), (9, 4), (3, 5)))
+    assert unsteady_records([plain, plain + 0, odd_end]) == [False, False, True]
+    assert unsteady_records([plain, odd_start, odd_end]) == [
+        False,
+        False,
+        False,
+    ]  # another looked so, if not in the end
+    assert unsteady_records([plain]) == []
 
 
 def test_blurred_bright_and_grey_ends_are_unsteady():
