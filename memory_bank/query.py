@@ -45,7 +45,7 @@ class BankConfig:
     num_rays: int = 0  # R of a sight; 0 where it is not known how far entries see
     rate: float = 15.0  # latents per second, so that an index is a time
     seed: int = 0  # of 'random' recall
-    novelty: float = 0.9  # a key with at least this cosine to a held one is not stored; above 1 stores all
+    novelty: float = 0.97  # a key with at least this cosine to a held one is not stored; above 1 stores all
     pose_scale: PoseScale = PoseScale()
 
     def __post_init__(self) -> None:
