@@ -125,7 +125,7 @@ def run_forward(suite: Suite, method: Method) -> None:
 def _forward(suite: Suite, method: Method, name: str) -> None:
     figures, strips = suite.figures, []
     step_key, key = f"step{FORWARDS[name]}", f"forward{FORWARDS[name]}"
-    ends, real = {}, []  # looks of the runs' ends, and of all recorded frames
+    ends, real = {}, []  # looks of the runs' ends, and of all recorded frames, those before the runs too
     for cases in suite.cases(name, suite.extent.runs):
         suite.tell(f"{name}, one step")
         for case, step in zip(cases, one_step(suite.model, cases, method, poses="reckoned"), strict=True):
@@ -143,7 +143,8 @@ def _forward(suite: Suite, method: Method, name: str) -> None:
             suite.curves.forward.append(scores)
             figures.add_all(f"{key}.psnr", {f"at{t}": scores[t - 1] for t in AT}, video=_id(case))
             ends[_id(case)] = looks_at_times(shown)[-1]
-            real.append(looks_at_times(case.reference))
+            context = decoded(suite.model, case.latents[: case.first])
+            real.append(looks_at_times(np.concatenate([context, case.reference])))
             figures.add(f"{key}.sharpness", ends[_id(case)][0] - real[-1][-1, 0], video=_id(case))
             strips.append({"ground truth": case.reference, "generated": shown})
     recorded = np.concatenate(real)
