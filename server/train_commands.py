@@ -14,7 +14,10 @@ VARIANTS_RATE = 1e-3  # for a hundred steps or so
 def train(
     stage: Annotated[
         str,
-        typer.Argument(help="start, vae, depth, reach, dit, polish, painter, painter-distill, export; lora, variants."),
+        typer.Argument(
+            help="start, vae, depth, reach, dit, polish, painter, painter-distill, painter-match, export; "
+            "lora, variants."
+        ),
     ],
     folder: Annotated[Path, typer.Argument(help="Checkpoints, logs and samples; training resumes from them.")],
     episodes: Annotated[Path, typer.Option(help="Recorded episodes.")] = Path("data/rooms"),

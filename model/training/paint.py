@@ -152,14 +152,30 @@ def worn(shown: Masked, painting: Painting, generator: torch.Generator) -> Tenso
 
 def painting_loss(predict: Predict, shown: Masked, painting: Painting, generator: torch.Generator) -> dict[str, Tensor]:
     """Flow matching in x-prediction (Rectified Flow, arXiv 2209.03003), mostly of what is not known."""
-    draws = (torch.rand(len(shown.clean), generator=generator, device=generator.device) for _ in range(2))
-    sigma = torch.where(next(draws) < painting.pure, 1.0, 0.04 + 0.96 * next(draws))
-    level = sigma[:, None, None, None]
-    noisy = (1 - level) * shown.clean + level * noise_like(shown.clean, generator)
-    controls = noisy.new_zeros(len(noisy), 3)
-    with torch.autocast(noisy.device.type, torch.bfloat16):
-        made = predict(Target(noisy, sigma, controls, shown.base, shown.base, shown.shares)).float()
-    unknown = 1 - known(shown.shares)[:, 0]
-    error = ((made - shown.clean).square().mean(1) * (unknown + 0.1)).sum((1, 2)) / (unknown + 0.1).sum((1, 2))
+    noisy, sigma = noised(shown.clean, generator, pure=painting.pure)
+    made = predicted(predict, noisy, sigma, shown)
+    error = unseen_mean((made - shown.clean).square(), shown.shares)
     first = error[sigma == 1] if bool((sigma == 1).any()) else error
     return {"loss": (error / (sigma.square() + 0.25)).mean(), "first": first.detach().mean()}
+
+
+def noised(clean: Tensor, generator: torch.Generator, *, pure: float) -> tuple[Tensor, Tensor]:
+    """Frames (n, C, h, w) on their way from noise, a share of them `pure` noise, and their levels (n,)."""
+    draws = (torch.rand(len(clean), generator=generator, device=generator.device) for _ in range(2))
+    sigma = torch.where(next(draws) < pure, 1.0, 0.04 + 0.96 * next(draws))
+    level = sigma[:, None, None, None]
+    return (1 - level) * clean + level * noise_like(clean, generator), sigma
+
+
+def predicted(predict: Predict, noisy: Tensor, sigma: Tensor, shown: Masked) -> Tensor:
+    """What noisy frames (n, C, h, w) at `sigma` (n,) are taken to be."""
+    controls = noisy.new_zeros(len(noisy), 3)
+    with torch.autocast(noisy.device.type, torch.bfloat16):
+        made = predict(Target(noisy, sigma, controls, shown.base, shown.base, shown.shares))
+    return made.float()
+
+
+def unseen_mean(error: Tensor, shares: Tensor) -> Tensor:
+    """Mean (n,) of errors (n, C, h, w), of which those count most that lie where nothing is known."""
+    unknown = 1.1 - known(shares)[:, 0]
+    return (error.mean(1) * unknown).sum((1, 2)) / unknown.sum((1, 2))

@@ -22,7 +22,7 @@ from ..sampling import euler, euler_step, flow_sigmas
 from .dit import optimizers_of
 from .latents import Latents
 from .loop import Run, fit
-from .paint import Masked, Painting, Pool, Predict, behind_masks, predicting, worn
+from .paint import Masked, Painting, Pool, Predict, behind_masks, predicted, predicting, worn
 from .sequences import noise_like
 from .teachers import Teachers, freeze
 
@@ -51,12 +51,18 @@ class Painters(NamedTuple):
 
 
 class Pair(NamedTuple):
-    """What the teacher makes of noise, of one frame or n."""
+    """What the teacher makes of noise."""
 
-    base: Tensor  # (n, C, h, w), 0 where nothing is known
-    shares: Tensor  # (n, 2, h, w)
-    noise: Tensor  # (n, C, h, w)
-    goal: Tensor  # (n, C, h, w)
+    noise: Tensor  # (C, h, w)
+    goal: Masked  # one frame
+
+
+class Steps(NamedTuple):
+    """Frames at steps of play, as many at each."""
+
+    noisy: Tensor  # (n, C, h, w)
+    sigma: Tensor  # (n,)
+    is_last: Tensor  # (n,) bool: what comes of it is shown
 
 
 def distill_painter(
@@ -87,9 +93,10 @@ def distill_painter(
             shown = shown._replace(base=worn(shown, painting, generator))
             pairs.extend(taught(guided, going_on(shown, own, distilling.own, rng=rng), distilling.steps, generator))
             del pairs[: -distilling.pairs]
-        drawn = (pairs[i] for i in rng.integers(len(pairs), size=distilling.frames))
-        pair = Pair(*(torch.stack(part) for part in zip(*drawn, strict=True)))
-        losses, made = distilling_loss(student, predict, pair, generator)
+        drawn = [pairs[i] for i in rng.integers(len(pairs), size=distilling.frames)]
+        goal = Masked(*(torch.stack(part) for part in zip(*(pair.goal for pair in drawn), strict=True)))
+        noise = torch.stack([pair.noise for pair in drawn])
+        losses, made = distilling_loss(student, predict, goal, noise, generator)
         own.extend(made)
         del own[: -distilling.kept]
         return losses
@@ -114,39 +121,30 @@ def taught(predict: Predict, shown: Masked, steps: int, generator: torch.Generat
     noise = noise_like(shown.base, generator)
     goal = euler(
         noise,
-        lambda x, sigma: predicted(predict, x, sigma, shown.base, shown.shares),
+        lambda x, sigma: predicted(predict, x, sigma, shown),
         flow_sigmas(steps, shift=SHIFT),
     )
-    return [Pair(*row) for row in zip(shown.base, shown.shares, noise, goal, strict=True)]
+    return [Pair(x, Masked(*row)) for x, *row in zip(noise, shown.base, shown.shares, goal, strict=True)]
 
 
 def distilling_loss(
-    student: DiT, predict: Predict, pair: Pair, generator: torch.Generator
+    student: DiT, predict: Predict, goal: Masked, noise: Tensor, generator: torch.Generator
 ) -> tuple[dict[str, Tensor], Tensor]:
-    """Squared error of all STEPS steps, and what the last of them made (n', C, h, w)."""
-    noisy, sigma, is_last = on_the_way(student, pair, generator)
-    made = predicted(predict, noisy, sigma, pair.base, pair.shares)
-    error = (made - pair.goal).square().mean((1, 2, 3))
-    return {"loss": error.mean(), "last": error.detach()[is_last].mean()}, made.detach()[is_last]
+    """Squared error of all STEPS steps from `noise` (n, C, h, w), and what the last of them made (n', C, h, w)."""
+    at = on_the_way(student, goal, noise, generator)
+    made = predicted(predict, at.noisy, at.sigma, goal)
+    error = (made - goal.clean).square().mean((1, 2, 3))
+    return {"loss": error.mean(), "last": error.detach()[at.is_last].mean()}, made.detach()[at.is_last]
 
 
 @torch.no_grad()
-def on_the_way(student: DiT, pair: Pair, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
-    """Frames (n, C, h, w) as they are before the first step, the second and so on, as many of each.
-
-    Returns their noise levels (n,) too, and for which (n,) the step that comes is the last.
-    """
-    noisy, sigmas = pair.noise.clone(), flow_sigmas(STEPS, shift=SHIFT)
+def on_the_way(student: DiT, shown: Masked, noise: Tensor, generator: torch.Generator) -> Steps:
+    """Frames on the student's ways from `noise` (n, C, h, w): before the first step, the second and so on."""
+    noisy, sigmas = noise.clone(), flow_sigmas(STEPS, shift=SHIFT)
     steps = torch.randperm(len(noisy), generator=generator, device=noisy.device) % STEPS
     for step in range(STEPS - 1):
         going = (steps > step).nonzero().flatten()
         sigma, after = (noisy.new_full((len(going),), sigmas[step + i]) for i in (0, 1))
-        clean = predicted(student, noisy[going], sigma, pair.base[going], pair.shares[going])
+        clean = predicted(student, noisy[going], sigma, Masked(*(x[going] for x in shown)))
         noisy[going] = euler_step(noisy[going], clean, sigma, after)
-    return noisy, noisy.new_tensor(sigmas)[steps], steps == STEPS - 1
-
-
-def predicted(predict: Predict, noisy: Tensor, sigma: Tensor, base: Tensor, shares: Tensor) -> Tensor:
-    """What noisy frames (n, C, h, w) at `sigma` (n,) are taken to be."""
-    with torch.autocast(noisy.device.type, torch.bfloat16):
-        return predict(Target(noisy, sigma, noisy.new_zeros(len(noisy), 3), base, base, shares)).float()
+    return Steps(noisy, noisy.new_tensor(sigmas)[steps], steps == STEPS - 1)

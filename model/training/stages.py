@@ -25,6 +25,7 @@ from .latents import Latents, encode_episodes, load_latents
 from .loop import Run
 from .paint import Painting, train_painter
 from .paint_distill import Distilling, Painters, distill_painter
+from .paint_match import Distilled, Match, Matching, match_painter
 from .polish import Contest, Critic, Polishing, polish
 from .teachers import Teachers
 from .vae import VAETraining, train_vae
@@ -125,6 +126,14 @@ def stage_painter_distill(shop: Workshop, *, steps: int, seed: int) -> None:
     distill_painter(shop.latents(), painters, _teachers(shop), run, distilling, seed=seed)
 
 
+def stage_painter_match(shop: Workshop, *, steps: int, seed: int) -> None:
+    student, matching = shop.trained("painter-distill", _painter()).train(), Matching()
+    painters = Distilled(student, shop.trained("painter", _painter()))
+    matching = replace(matching, painting=replace(matching.painting, is_compiled=_can_compile()))
+    run = replace(shop.run("painter-match", steps), ema=0.99)  # most of its steps are not the student's
+    match_painter(shop.latents(), painters, _teachers(shop), run, matching, seed=seed)
+
+
 def _painter() -> DiT:
     return DiT(DiTConfig(), kernels={})
 
@@ -143,8 +152,9 @@ STAGES: dict[str, tuple[Callable[..., None], int]] = {  # and their usual number
     "reach": (stage_reach, 6_000),
     "dit": (stage_dit, 50_000),
     "polish": (stage_polish, 10_000),
-    "painter": (stage_painter, 7_000),
+    "painter": (stage_painter, 10_000),
     "painter-distill": (stage_painter_distill, 700),
+    "painter-match": (stage_painter_match, 800),
 }
 
 
@@ -154,7 +164,8 @@ def start(shop: Workshop, weights: Path = SHIPPED) -> None:
     Raises StageError where the folder has been trained in already.
     """
     networks, _ = load_weights(weights)
-    by_stage = networks._asdict() | {"painter-distill": networks.painter}
+    painter = networks.painter
+    by_stage = networks._asdict() | {"painter-distill": painter, "painter-match": Match(painter, painter)}
     for name, network in by_stage.items():
         path = shop.folder / name / "checkpoint.pt"
         if path.exists():
@@ -170,7 +181,7 @@ def export(shop: Workshop, folder: Path) -> None:
         shop.trained("depth", Depth()),
         shop.trained("reach", Reach()),
         shop.trained("polish", Contest(DiT(DiTConfig()), Critic())).dit,
-        shop.trained("painter-distill", _painter()),
+        shop.trained("painter-match", Match(_painter(), _painter())).student,
     )
     save_weights(folder, networks, open_views(shop.latents()))
 

@@ -10,16 +10,14 @@ import torch
 from model.rooms.dit import Target
 from model.rooms.scouting import STEPS, known, paint
 from model.training.loop import Run
-from model.training.paint import Painting
+from model.training.paint import Painting, predicted
 from model.training.paint_distill import (
     Distilling,
     Painters,
-    Pair,
     distill_painter,
     distilling_loss,
     going_on,
     on_the_way,
-    predicted,
     taught,
 )
 from tests.model.rooms.small import networks
@@ -31,20 +29,15 @@ def generator() -> torch.Generator:
     return torch.Generator().manual_seed(0)
 
 
-def pair(num: int = 8) -> Pair:
-    shown = right_half(num)
-    return Pair(shown.base, shown.shares, torch.randn(num, 16, 16, 16), shown.clean)
-
-
 def test_ways_are_those_of_play() -> None:
-    painter, one = networks().painter, pair(3 * STEPS)
-    noisy, sigma, is_last = on_the_way(painter, one, generator())
-    first = sigma == 1
-    assert int(first.sum()) == int(is_last.sum()) == 3
-    assert torch.equal(noisy[first], one.noise[first])
-    made = predicted(painter, noisy, sigma, one.base, one.shares)
-    played = paint(painter, one.base, one.shares, noise=one.noise)
-    torch.testing.assert_close(made[is_last], played[is_last], atol=0.1, rtol=0.1)  # bfloat16
+    painter, shown, noise = networks().painter, right_half(3 * STEPS), torch.randn(3 * STEPS, 16, 16, 16)
+    at = on_the_way(painter, shown, noise, generator())
+    first = at.sigma == 1
+    assert int(first.sum()) == int(at.is_last.sum()) == 3
+    assert torch.equal(at.noisy[first], noise[first])
+    made = predicted(painter, at.noisy, at.sigma, shown)
+    played = paint(painter, shown.base, shown.shares, noise=noise)
+    torch.testing.assert_close(made[at.is_last], played[at.is_last], atol=0.1, rtol=0.1)  # bfloat16
 
 
 def test_the_teacher_goes_all_the_way() -> None:
@@ -61,8 +54,8 @@ def test_the_teacher_goes_all_the_way() -> None:
     assert levels[0] == 1
     assert levels == sorted(levels, reverse=True)
     for one, clean, base in zip(pairs, shown.clean, shown.base, strict=True):
-        torch.testing.assert_close(one.goal, clean)
-        assert torch.equal(one.base, base)
+        torch.testing.assert_close(one.goal.clean, clean)
+        assert torch.equal(one.goal.base, base)
     assert not torch.equal(pairs[0].noise, pairs[1].noise)
 
 
@@ -79,14 +72,14 @@ def test_some_frames_go_on_from_what_was_painted() -> None:
 
 
 def test_the_student_learns_what_the_teacher_made() -> None:
-    painter, one = networks().painter, pair(2 * STEPS)
-    losses, made = distilling_loss(painter, painter, one, generator())
+    painter, goal, noise = networks().painter, right_half(2 * STEPS), torch.randn(2 * STEPS, 16, 16, 16)
+    losses, made = distilling_loss(painter, painter, goal, noise, generator())
     assert made.shape == (2, 16, 16, 16)
     assert not made.requires_grad
     losses["loss"].backward()
     assert [name for name, p in painter.named_parameters() if p.grad is None] == []
-    right, _ = distilling_loss(painter, lambda _target: one.goal, one, generator())
-    off, _ = distilling_loss(painter, lambda _target: one.goal + 0.5, one, generator())
+    right, _ = distilling_loss(painter, lambda _target: goal.clean, goal, noise, generator())
+    off, _ = distilling_loss(painter, lambda _target: goal.clean + 0.5, goal, noise, generator())
     assert (float(right["loss"]), float(off["loss"])) == (0.0, pytest.approx(0.25))
 
 
