@@ -14,7 +14,7 @@ from .rollout import Recall, Record
 from .sets import FrozenSet, Video
 from .sight import Split, split_views
 
-Poses = Literal["true", "reckoned"]  # of the context: as they were, or as the model reckons them
+Poses = Literal["true", "reckoned", "given"]  # of the context: as they were, or as the model reckons them; or of all
 _FRAMES_AT_ONCE = 32
 
 
@@ -49,12 +49,14 @@ class Case:
 
     def record(self, poses: Poses) -> Record:
         """What a session knows when the context ends; nothing of what comes but the controls."""
-        latents, believed = self.latents.copy(), self.poses[poses].copy()
+        is_led = poses == "given"
+        latents, believed = self.latents.copy(), self.poses["true" if is_led else poses].copy()
         latents[self.first :], believed[self.first :] = 0, 0
-        return Record(latents, self.video.controls, believed, truth=self.poses["true"])
+        return Record(latents, self.video.controls, believed, truth=self.poses["true"], is_led=is_led)
 
     def whole_record(self, poses: Poses) -> Record:
-        return Record(self.latents, self.video.controls, self.poses[poses], truth=self.poses["true"])
+        believed = self.poses["true" if poses == "given" else poses]
+        return Record(self.latents, self.video.controls, believed, truth=self.poses["true"])
 
 
 def prepare(model: Rooms, frozen: FrozenSet, videos: Sequence[Video]) -> list[Case]:

@@ -90,7 +90,7 @@ def write_report(figures: Figures, curves: Curves, *, out: Path, about: str) -> 
 def markdown(flat: Flat, *, about: str) -> str:
     """All tables for which there are figures."""
     parts = [f"# Evaluation\n\n{about}\n", _bars(flat)]
-    for column in ("reckoned", "true"):
+    for column in ("reckoned", "true", "given"):
         parts.append(_rgt(flat, column))
     parts += [
         _by_set(flat, "close", "R-CLOSE: the last frame against the context frame with its pose, PSNR in dB", ".psnr"),
@@ -151,8 +151,9 @@ def _rgt(flat: Flat, column: str) -> str:
     names = _names(flat, prefix)
     parts = [f"{split}.{metric}" for split in ("revisit", "novel") for metric in ("psnr", "ssim", "psnr_raw")]
     rows = [[name, *(shown(flat, f"{prefix}{name}.{part}") for part in parts)] for name in names]
-    title = f"## R-GT, all sets, poses of the context {column}\n\n"
-    by_set = _by_set(flat, "rgt", f"Revisit frames by set, poses {column}, PSNR in dB", ".revisit.psnr", column=column)
+    poses = "true, of what follows too" if column == "given" else column
+    title = f"## R-GT, all sets, poses of the context {poses}\n\n"
+    by_set = _by_set(flat, "rgt", f"Revisit frames by set, poses {poses}, PSNR in dB", ".revisit.psnr", column=column)
     return title + table(["method", *parts], rows) + "\n" + by_set if rows else ""
 
 

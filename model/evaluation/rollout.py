@@ -1,11 +1,16 @@
 """Let a model continue recorded experience: context from the record, controls from the record, frames its own."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
+import torch
+from torch import Tensor
 
-from ..world_model import History, ModelSpec, Section, WorldModel
+from ..rooms.camera import Camera, displacement_between
+from ..rooms.world import Rooms
+from ..world_model import History, Job, ModelSpec, Section, WorldModel
 
 # (record, index of the frame to come) -> indices of recalled latents, best first
 Recall = Callable[["Record", int], Sequence[int]]
@@ -16,8 +21,9 @@ class Record:
     """A session as the model sees it: latents (T, C, h, w) float16, controls (T, A), poses (T, 3).
 
     `controls[t]` leads to latent t. Rollouts write the latents and poses that they generate. `truth` are the
-    true poses, which only a recall that cheats looks at. Recalled latents come from the `library`, another
-    record, or from this one if there is none.
+    true poses, which only a recall that cheats looks at, and `rooms` if it `is_led`: then it goes where they go,
+    and not where it takes the controls to lead. Recalled latents come from the `library`, another record, or from
+    this one if there is none.
     """
 
     latents: np.ndarray
@@ -25,9 +31,10 @@ class Record:
     poses: np.ndarray
     truth: np.ndarray | None = None
     library: "Record | None" = None
+    is_led: bool = False
 
     def copy(self) -> "Record":
-        return Record(self.latents.copy(), self.controls, self.poses.copy(), self.truth, self.library)
+        return replace(self, latents=self.latents.copy(), poses=self.poses.copy())
 
 
 def no_recall(_record: Record, _now: int) -> Sequence[int]:
@@ -59,7 +66,7 @@ def rollout(
     """Generate latents `first` to `first + frames` of all records, each after its own history, in large batches.
 
     Returns copies of the records with the generated latents and the model's poses written in, and the
-    decoded frames (len(records), frames, H, W, 3) uint8. Sections of one latent only.
+    decoded frames (len(records), frames, H, W, 3) uint8. Sections of one latent only; records all led, or none.
     """
     assert model.spec.section_latents == 1 == model.spec.frames_per_latent
     done = [record.copy() for record in records]
@@ -82,18 +89,31 @@ def sample(
     model: WorldModel, states: Sequence[object], controls: Sequence[np.ndarray], histories: Sequence[History]
 ) -> list[Section]:
     """One section for each state, start to finish."""
-    jobs = model.begin(states, controls, histories)
+    return _completed(model, model.begin(states, controls, histories))
+
+
+def _completed(model: WorldModel, jobs: Sequence[Job]) -> list[Section]:
     while any(job.steps_left for job in jobs):
         model.advance(jobs)
     return model.finish(jobs)
 
 
-def _step(
-    model: WorldModel, states: Sequence[object], records: Sequence[Record], now: int, recall: Recall
-) -> np.ndarray:
+def _step(model: WorldModel, states: Sequence[Any], records: Sequence[Record], now: int, recall: Recall) -> np.ndarray:
     """Make latent `now` of each record and write it in; returns the frames (len(records), H, W, 3)."""
     histories = [history_at(model.spec, record, now, recall(record, now)) for record in records]
-    sections = sample(model, states, [record.controls[now : now + 1] for record in records], histories)
+    controls = [record.controls[now : now + 1] for record in records]
+    if records[0].is_led:
+        assert isinstance(model, Rooms), "only `rooms` can be told where it went"
+        jobs: Sequence[Job] = model.begin(states, controls, histories, moved=_true_moves(model.camera, records, now))
+        sections = _completed(model, jobs)
+    else:
+        sections = sample(model, states, controls, histories)
     for record, section in zip(records, sections, strict=True):
         record.latents[now], record.poses[now] = section.latents[0], section.poses[0]
     return np.concatenate(model.decode(states, sections))
+
+
+def _true_moves(camera: Camera, records: Sequence[Record], now: int) -> Tensor:
+    """Displacements (len(records), 2) to latent `now`, in steps."""
+    truth = torch.from_numpy(np.stack([record.truth for record in records if record.truth is not None]))
+    return displacement_between(camera, truth[:, now - 1], truth[:, now]).float()

@@ -129,15 +129,21 @@ class Rooms:
 
     @torch.inference_mode()
     def begin(
-        self, states: Sequence[RoomsState], controls: Sequence[np.ndarray], histories: Sequence[History]
+        self,
+        states: Sequence[RoomsState],
+        controls: Sequence[np.ndarray],
+        histories: Sequence[History],
+        *,
+        moved: Tensor | None = None,
     ) -> list[RoomsJob]:
+        """`moved` is as in `prepare`."""
         seen = (
             histories
             if self.codebook is None
             else [discretize_history(history, self.codebook) for history in histories]
         )
         shown = [Shown(self.layout.groups, *row) for row in zip(seen, (s.cache for s in states), strict=True)]
-        prepared = self.prepare(states, controls, seen, scouting=self.sends_scouts)
+        prepared = self.prepare(states, controls, seen, moved=moved, scouting=self.sends_scouts)
         jobs = self.start(states, prepared, shown)
         for job, history in zip(jobs, histories, strict=True):
             if not _moves(job.state, job.prepared.pose[0]):  # nothing moves in this world but the camera

@@ -1,5 +1,7 @@
 """Rollouts of a small `rooms`: what the model is shown, and that nothing of what is to come is."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -58,6 +60,17 @@ def test_recall_is_asked_before_each_frame_with_what_was_generated(model):
     [done], _ = rollout(model, [record_of(model)], first=FIRST, frames=FRAMES, recall=recall)
     assert [now for now, _ in asked] == [FIRST, FIRST + 1, FIRST + 2]
     assert all((latent == done.latents[now - 1]).all() for now, latent in asked)
+
+
+def test_a_camera_that_is_led_goes_where_the_record_went(model):
+    record = record_of(model)
+    there = record.poses[FIRST - 1] + np.cumsum(np.full((FRAMES, 3), (0.05, -0.02, 0.0), np.float32), 0)
+    record.controls[FIRST:, 2] = 0.0  # a turn is always exact
+    free = replace(record, truth=np.concatenate([record.poses[:FIRST], there]))
+    [led], _ = rollout(model, [replace(free, is_led=True)], first=FIRST, frames=FRAMES)
+    assert led.poses[FIRST : FIRST + FRAMES] == pytest.approx(there, abs=1e-5)
+    [own], _ = rollout(model, [free], first=FIRST, frames=FRAMES)
+    assert np.abs(own.poses[FIRST + FRAMES - 1] - there[-1]).max() > 0.02
 
 
 def test_slots_are_start_recalled_and_recent(model):

@@ -31,9 +31,9 @@ def suite(folder, out, **extent) -> Suite:
 
 
 def test_revisits_are_scored_for_every_method_column_and_the_copy(sets, tmp_path):
-    done = suite(sets, tmp_path, columns=("reckoned", "true"))
+    done = suite(sets, tmp_path, columns=("reckoned", "true", "given"))
     run_revisits(done)
-    for column in ("reckoned", "true"):
+    for column in ("reckoned", "true", "given"):
         for method in ("off", "copy"):
             for group in ("spin-90", "all"):
                 assert len(done.figures.by_video(f"rgt.{group}.{column}.{method}.revisit.psnr")) == 2
