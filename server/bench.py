@@ -10,6 +10,7 @@ import numpy as np
 
 from model.world_model import ModelSpec, WorldModel
 
+from .heap import Heap
 from .session import expected_poses, next_histories
 from .world import Opening, World, num_frames
 
@@ -48,10 +49,11 @@ def bench_generation(
     much more memory the process took after the second tenth.
     """
     worlds = open_worlds(model, sessions)
-    watch, peak_after_tenth = Stopwatch(clock), 0.0
+    watch, heap, peak_after_tenth = Stopwatch(clock), Heap(), 0.0
     for now, controls in zip(range(WARM_UP + frames), wander(model.spec, sessions), strict=False):
         with watch.stage("frame"):
             play_section(model, worlds, controls, watch)
+            heap.note(sessions)
         if now == WARM_UP + frames // 5:
             peak_after_tenth = peak_mb()
     spent, tenth = np.array(watch.laps["frame"][WARM_UP:]), max(1, frames // 10)

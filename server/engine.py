@@ -19,6 +19,7 @@ from .diary import Diary, DiaryConfig
 from .failure import Failure, attempt
 from .feed import Feed, SessionEndedError
 from .handle import Handle, some_seed
+from .heap import Heap
 from .journal import Journal, Reader, Syncer, UnknownWorldError
 from .line import Line
 from .link import BusyError, Link, Requests, SharedControls
@@ -86,6 +87,7 @@ class Engine:
         self._admitted_at = float("-inf")
         self._batch_size = self._num_sections = self._num_failures = self._num_refused = 0
         self._section_seconds = self._decode_seconds = self._spent = 0.0
+        self._heap = Heap()
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
 
     def start(self) -> None:
@@ -193,6 +195,7 @@ class Engine:
             self._num_sections += len(done)
             self._section_seconds += COST_WEIGHT * (self._spent / len(done) - self._section_seconds)
             self._spent = 0.0
+            self._heap.note(len(done))
 
     def _rest(self) -> float | None:
         """Seconds to wait for requests: none while a turn has not ended, None while only a request can bring work."""
