@@ -40,6 +40,7 @@ class Painting:
     blur: float = 0.6  # up to this much of what is known is blurred, in 40 % of frames: scouts follow scouts
     noise: float = 0.15  # up to this standard deviation on what is known, in half of the frames
     pure: float = 0.15  # share of frames at pure noise
+    shift: float = 1.0  # of all other noise levels towards noise
     nothing: float = 0.06  # share of frames of which nothing is known: see `scouting.flat`
     is_compiled: bool = False  # steps take 0.6 of the time, and need a C++ compiler
 
@@ -152,17 +153,18 @@ def worn(shown: Masked, painting: Painting, generator: torch.Generator) -> Tenso
 
 def painting_loss(predict: Predict, shown: Masked, painting: Painting, generator: torch.Generator) -> dict[str, Tensor]:
     """Flow matching in x-prediction (Rectified Flow, arXiv 2209.03003), mostly of what is not known."""
-    noisy, sigma = noised(shown.clean, generator, pure=painting.pure)
+    noisy, sigma = noised(shown.clean, painting, generator)
     made = predicted(predict, noisy, sigma, shown)
     error = unseen_mean((made - shown.clean).square(), shown.shares)
     first = error[sigma == 1] if bool((sigma == 1).any()) else error
     return {"loss": (error / (sigma.square() + 0.25)).mean(), "first": first.detach().mean()}
 
 
-def noised(clean: Tensor, generator: torch.Generator, *, pure: float) -> tuple[Tensor, Tensor]:
-    """Frames (n, C, h, w) on their way from noise, a share of them `pure` noise, and their levels (n,)."""
+def noised(clean: Tensor, painting: Painting, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Frames (n, C, h, w) on their way from noise, and their levels (n,)."""
     draws = (torch.rand(len(clean), generator=generator, device=generator.device) for _ in range(2))
-    sigma = torch.where(next(draws) < pure, 1.0, 0.04 + 0.96 * next(draws))
+    pure, sigma = next(draws) < painting.pure, 0.04 + 0.96 * next(draws)
+    sigma = torch.where(pure, 1.0, painting.shift * sigma / (1 + (painting.shift - 1) * sigma))
     level = sigma[:, None, None, None]
     return (1 - level) * clean + level * noise_like(clean, generator), sigma
 

@@ -44,7 +44,7 @@ _LEAST_OFF = 0.05  # mean error of the student, as the teacher sees it, below wh
 class Matching:
     """How the matching is done; `painting` says what the student is shown."""
 
-    painting: Painting = field(default_factory=lambda: Painting(frames=48, every=4, nothing=0.1, pure=0.0))
+    painting: Painting = field(default_factory=lambda: Painting(frames=48, every=4, nothing=0.1, pure=0.0, shift=2.0))
     rate: float = 4e-5
     fake_rate: float = 3e-4
     still: int = 75  # steps in which the fake alone learns
@@ -94,7 +94,7 @@ def match_painter(
             made = predicted(learning if learns else student, at.noisy, at.sigma, shown)
         own.extend(made.detach()[at.is_last])
         del own[: -matching.kept]
-        off = matching_loss(real, fake, made, shown, generator) if learns else made.new_zeros(())
+        off = matching_loss(real, fake, made, shown, painting, generator) if learns else made.new_zeros(())
         told = painting_loss(fake, shown._replace(clean=made.detach()), painting, generator)["loss"]
         return {"loss": off + told, "matching": off.detach(), "fake": told.detach()}
 
@@ -104,14 +104,16 @@ def match_painter(
     return ema.student
 
 
-def matching_loss(real: Predict, fake: Predict, made: Tensor, shown: Masked, generator: torch.Generator) -> Tensor:
+def matching_loss(
+    real: Predict, fake: Predict, made: Tensor, shown: Masked, painting: Painting, generator: torch.Generator
+) -> Tensor:
     """A scalar whose gradient on what the student `made` (n, C, h, w) leads from what `fake` sees to what `real` does.
 
     Both look at it through noise; how far they differ is held against how far it is off to the teacher (DMD,
     arXiv 2311.18828, Eq. 7 and 8).
     """
     with torch.no_grad():
-        noisy, sigma = noised(made, generator, pure=0.0)
+        noisy, sigma = noised(made, painting, generator)
         wanted, usual = (predicted(predict, noisy, sigma, shown) for predict in (real, fake))
         off = unseen_mean((made - wanted).abs(), shown.shares).clamp(min=_LEAST_OFF)
         goal = made + (wanted - usual) / off[:, None, None, None]

@@ -10,7 +10,16 @@ from torch import Tensor
 from model.rooms.dit import Target
 from model.rooms.scouting import known, news
 from model.training.loop import Run
-from model.training.paint import Masked, Painting, behind_masks, new_previews, painting_loss, train_painter, worn
+from model.training.paint import (
+    Masked,
+    Painting,
+    behind_masks,
+    new_previews,
+    noised,
+    painting_loss,
+    train_painter,
+    worn,
+)
 from model.training.sequences import Drawing
 from model.training.teachers import TEACHING, Teachers
 from tests.model.rooms.small import networks
@@ -112,3 +121,17 @@ def test_walks_without_news_are_refused(tmp_path: Path) -> None:
     painting = Painting(PAINTING.drawing, unknown=(0.999, 1.0))
     with pytest.raises(ValueError, match="expected walks that show something new"):
         train_painter(data(), networks().painter, teachers(), Run(tmp_path, steps=1), painting)
+
+
+def test_a_shift_leads_levels_towards_noise_and_pure_stays_pure() -> None:
+    clean = torch.zeros(400, 1, 2, 2)
+
+    def levels(shift: float) -> Tensor:
+        painting = Painting(pure=0.25, shift=shift)
+        return noised(clean, painting, torch.Generator().manual_seed(0))[1]
+
+    plain, shifted = levels(1.0), levels(2.0)
+    assert torch.equal(plain == 1, shifted == 1)
+    assert 60 < int((plain == 1).sum()) < 140
+    torch.testing.assert_close(shifted, 2 * plain / (1 + plain))
+    assert 0.03 < float(plain.amin()) < float(shifted.amin())

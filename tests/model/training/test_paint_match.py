@@ -26,7 +26,8 @@ def pull(real: float, fake: float) -> tuple[float, Tensor]:
 
         return see
 
-    loss = matching_loss(seeing(real), seeing(fake), frames, right_half(4), torch.Generator().manual_seed(0))
+    generator = torch.Generator().manual_seed(0)
+    loss = matching_loss(seeing(real), seeing(fake), frames, right_half(4), PAINTING, generator)
     loss.backward()
     assert frames.grad is not None
     return float(loss.detach()), frames.grad
