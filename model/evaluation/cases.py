@@ -49,14 +49,12 @@ class Case:
 
     def record(self, poses: Poses) -> Record:
         """What a session knows when the context ends; nothing of what comes but the controls."""
-        is_led = poses == "given"
-        latents, believed = self.latents.copy(), self.poses["true" if is_led else poses].copy()
+        latents, believed = self.latents.copy(), self.poses[poses].copy()
         latents[self.first :], believed[self.first :] = 0, 0
-        return Record(latents, self.video.controls, believed, truth=self.poses["true"], is_led=is_led)
+        return Record(latents, self.video.controls, believed, truth=self.poses["true"], is_led=poses == "given")
 
     def whole_record(self, poses: Poses) -> Record:
-        believed = self.poses["true" if poses == "given" else poses]
-        return Record(self.latents, self.video.controls, believed, truth=self.poses["true"])
+        return Record(self.latents, self.video.controls, self.poses[poses], truth=self.poses["true"])
 
 
 def prepare(model: Rooms, frozen: FrozenSet, videos: Sequence[Video]) -> list[Case]:
@@ -66,7 +64,8 @@ def prepare(model: Rooms, frozen: FrozenSet, videos: Sequence[Video]) -> list[Ca
     cases = []
     for video, own, record in zip(videos, latents, kept, strict=True):
         split = split_views(Camera(), video.views, first=frozen.first, recent=model.spec.num_recent)
-        poses: dict[Poses, np.ndarray] = {"true": from_start(video.poses), "reckoned": record.poses}
+        true = from_start(video.poses)
+        poses: dict[Poses, np.ndarray] = {"true": true, "given": true, "reckoned": record.poses}
         cases.append(Case(frozen, video, record.latents, decoded(model, own[frozen.first :]), poses, split))
     return cases
 

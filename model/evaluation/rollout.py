@@ -115,5 +115,7 @@ def _step(model: WorldModel, states: Sequence[Any], records: Sequence[Record], n
 
 def _true_moves(camera: Camera, records: Sequence[Record], now: int) -> Tensor:
     """Displacements (len(records), 2) to latent `now`, in steps."""
-    truth = torch.from_numpy(np.stack([record.truth for record in records if record.truth is not None]))
+    true = [record.truth for record in records if record.truth is not None]
+    assert len(true) == len(records), "who is led needs true poses"
+    truth = torch.from_numpy(np.stack(true))
     return displacement_between(camera, truth[:, now - 1], truth[:, now]).float()

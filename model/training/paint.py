@@ -60,8 +60,8 @@ class Pool:
         self._data, self._teachers, self._painting, self._edge = data, teachers, painting, edge
         self.previews: list[Masked] = []
 
-    def refresh(self, step: int, *, rng: np.random.Generator, generator: torch.Generator) -> None:
-        """Add new previews if it is time.
+    def draw(self, step: int, *, rng: np.random.Generator, generator: torch.Generator) -> Masked:
+        """A batch, its base as worn as what was painted before is; new previews are added first if it is time.
 
         Raises ValueError if no walk shows anything new.
         """
@@ -76,6 +76,8 @@ class Pool:
         if not self.previews:
             raise ValueError(f"expected walks that show something new, got none in {_ATTEMPTS} batches")
         del self.previews[: -self._painting.pool]
+        shown = behind_masks(self._data, self.previews, self._painting, rng=rng)
+        return shown._replace(base=worn(shown, self._painting, generator))
 
 
 def train_painter(data: Latents, model: DiT, teachers: Teachers, run: Run, painting: Painting, *, seed: int = 0) -> DiT:
@@ -90,10 +92,7 @@ def train_painter(data: Latents, model: DiT, teachers: Teachers, run: Run, paint
     def loss(_model: nn.Module, step: int) -> dict[str, Tensor]:
         rng = np.random.default_rng((seed, step))
         generator = torch.Generator(model.unembed.weight.device).manual_seed(seed * 1_000_003 + step)
-        pool.refresh(step, rng=rng, generator=generator)
-        shown = behind_masks(data, pool.previews, painting, rng=rng)
-        shown = shown._replace(base=worn(shown, painting, generator))
-        return painting_loss(predict, shown, painting, generator)
+        return painting_loss(predict, pool.draw(step, rng=rng, generator=generator), painting, generator)
 
     ema = fit(run, model, optimizers=optimizers_of(model, painting.rate), loss=loss)
     assert isinstance(ema, DiT)

@@ -22,7 +22,7 @@ from ..sampling import euler, euler_step, flow_sigmas
 from .dit import optimizers_of
 from .latents import Latents
 from .loop import Run, fit
-from .paint import Masked, Painting, Pool, Predict, behind_masks, predicted, predicting, worn
+from .paint import Masked, Painting, Pool, Predict, predicted, predicting
 from .sequences import noise_like
 from .teachers import Teachers, freeze
 
@@ -88,10 +88,8 @@ def distill_painter(
         rng = np.random.default_rng((seed, step))
         generator = torch.Generator(student.unembed.weight.device).manual_seed(seed * 1_000_003 + step)
         if step % distilling.every == 0 or not pairs:
-            pool.refresh(step, rng=rng, generator=generator)
-            shown = behind_masks(data, pool.previews, painting, rng=rng)
-            shown = shown._replace(base=worn(shown, painting, generator))
-            pairs.extend(taught(guided, going_on(shown, own, distilling.own, rng=rng), distilling.steps, generator))
+            shown = going_on(pool.draw(step, rng=rng, generator=generator), own, distilling.own, rng=rng)
+            pairs.extend(taught(guided, shown, distilling.steps, generator))
             del pairs[: -distilling.pairs]
         drawn = [pairs[i] for i in rng.integers(len(pairs), size=distilling.frames)]
         goal = Masked(*(torch.stack(part) for part in zip(*(pair.goal for pair in drawn), strict=True)))

@@ -20,19 +20,7 @@ from ..rooms.dit import DiT
 from .dit import optimizers_of
 from .latents import Latents
 from .loop import Run, fit
-from .paint import (
-    Masked,
-    Painting,
-    Pool,
-    Predict,
-    behind_masks,
-    noised,
-    painting_loss,
-    predicted,
-    predicting,
-    unseen_mean,
-    worn,
-)
+from .paint import Masked, Painting, Pool, Predict, noised, painting_loss, predicted, predicting, unseen_mean
 from .paint_distill import going_on, on_the_way
 from .sequences import noise_like
 from .teachers import Teachers, freeze
@@ -85,9 +73,7 @@ def match_painter(
     def loss(_model: nn.Module, step: int) -> dict[str, Tensor]:
         rng = np.random.default_rng((seed, step))
         generator = torch.Generator(student.unembed.weight.device).manual_seed(seed * 1_000_003 + step)
-        pool.refresh(step, rng=rng, generator=generator)
-        shown = behind_masks(data, pool.previews, painting, rng=rng)
-        shown = going_on(shown._replace(base=worn(shown, painting, generator)), own, matching.own, rng=rng)
+        shown = going_on(pool.draw(step, rng=rng, generator=generator), own, matching.own, rng=rng)
         at = on_the_way(student, shown, noise_like(shown.base, generator), generator)
         learns = step >= matching.still and step % matching.each == 0
         with torch.set_grad_enabled(learns):

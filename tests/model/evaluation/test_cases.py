@@ -20,8 +20,9 @@ def cases(model):
 
 
 def test_a_record_holds_the_context_and_the_controls_of_all(cases):
-    for column in ("true", "reckoned"):
+    for column in ("true", "reckoned", "given"):
         record = cases[0].record(column)
+        assert record.is_led == (column == "given")
         assert (record.latents[:31] == cases[0].latents[:31]).all() and not record.latents[31:].any()
         assert (record.poses[:31] == cases[0].poses[column][:31]).all() and not record.poses[31:].any()
         assert len(record.controls) == 61 and (record.truth == cases[0].poses["true"]).all()
@@ -30,6 +31,7 @@ def test_a_record_holds_the_context_and_the_controls_of_all(cases):
 
 def test_true_and_reckoned_poses_begin_alike(cases):
     true, believed = cases[0].poses["true"], cases[0].poses["reckoned"]
+    assert (cases[0].poses["given"] == true).all() and (believed != true).any()
     assert not true[0].any() and not believed[0].any()
     assert true[30] == pytest.approx(true[0] + cases[0].video.poses[30] - cases[0].video.poses[0], abs=1e-5)
 

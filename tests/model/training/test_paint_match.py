@@ -61,9 +61,10 @@ def test_the_student_stands_still_until_the_fake_knows_it(tmp_path: Path) -> Non
 
 
 def test_matching_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
-    chosen = Matching(replace(PAINTING, frames=4), still=0, own=0.25)
+    chosen = Matching(replace(PAINTING, frames=4), rate=1e-2, still=0, own=0.25)
     first, again = (matched(tmp_path, chosen, steps=2, seed=seed).embed.weight for seed in (0, 1))
     assert torch.equal(first, again)
+    assert not torch.equal(first, networks().painter.embed.weight)
 
 
 def test_walks_without_news_are_refused(tmp_path: Path) -> None:
