@@ -37,6 +37,14 @@ def move(camera: Camera, poses: Tensor, controls: Tensor) -> Tensor:
     return torch.stack([x, y, heading], -1)
 
 
+def moved_along(camera: Camera, pose: Tensor, controls: Tensor) -> Tensor:
+    """Poses (n, 3) that `controls` (n, 3) lead to from `pose` (3,), one after the other."""
+    heading = pose[2] - camera.turn * controls[:, 2].cumsum(0)
+    here = torch.cat([torch.zeros(len(controls), 2), heading[:, None]], 1)
+    steps = move(camera, here, controls * controls.new_tensor([1.0, 1.0, 0.0]))[:, :2]
+    return torch.cat([pose[:2] + steps.cumsum(0), heading[:, None]], 1)
+
+
 def relative(poses: Tensor, reference: Tensor) -> Tensor:
     """Poses (..., 3) seen from `reference` (..., 3): (metres ahead, metres to the left, radians)."""
     dx, dy = poses[..., 0] - reference[..., 0], poses[..., 1] - reference[..., 1]

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..world_model import History
 from .camera import relative
-from .dit import KV, DiT, Phases
+from .dit import KV, DiT, Phases, pose_angles, product
 from .layout import Group
 
 CACHED_GROUPS = 128  # of each session, or twice as many as it shows at a time
@@ -61,19 +61,37 @@ class Contexts:
         The bias, (1, 1, 1, m + n), leaves out slots that are empty.
         """
         groups, history, cache = shown
-        poses, indices = torch.from_numpy(history.poses), torch.from_numpy(history.indices)
-        features, phases, usable = [], [], []
-        for group in groups:
-            slots = list(group.slots)
-            known, tokens = bool(history.valid[slots].all()), len(self._dit.pixels(group.kind).cos)
-            features.append(cache[_key(group, history)] if known else self._no_features(tokens))
-            seen_from, age = relative(poses[slots], pose), (now - indices[slots]).abs().float()
-            phases.append(self._dit.group_phases(group.kind, seen_from[None], age[None]))
-            usable.append(torch.full((tokens,), known))
-        usable.append(torch.ones(len(self._dit.pixels("k1").cos), dtype=torch.bool))
-        kv = KV(*(torch.cat(part, 2) for part in zip(*features, strict=True)))
-        rotated = self._dit.rotate_context(kv, Phases(*(torch.cat(part, 1) for part in zip(*phases, strict=True))))
-        return rotated, bias_of(torch.cat(usable).to(self._device))
+        known = [bool(history.valid[list(group.slots)].all()) for group in groups]
+        lengths = [len(self._dit.pixels(group.kind).cos) for group in groups]
+        kept = (
+            cache[_key(group, history)] if is_known else self._no_features(tokens)
+            for group, is_known, tokens in zip(groups, known, lengths, strict=True)
+        )
+        kv = KV(*(torch.cat(part, 2) for part in zip(*kept, strict=True)))
+        usable = torch.tensor([*known, True]).repeat_interleave(
+            torch.tensor([*lengths, len(self._dit.pixels("k1").cos)])
+        )
+        phases = self._phases(groups, history, lengths, pose=pose, now=now)
+        return self._dit.rotate_context(kv, phases), bias_of(usable.to(self._device))
+
+    def _phases(
+        self, groups: Sequence[Group], history: History, lengths: Sequence[int], *, pose: Tensor, now: int
+    ) -> Phases:
+        """Phases (1, m, d) of the `lengths` of tokens of all `groups`, as `DiT.group_phases` has those of each."""
+        slots = [slot for group in groups for slot in group.slots]
+        owners = torch.tensor([i for i, group in enumerate(groups) for _ in group.slots])
+        counts = torch.tensor([[len(group.slots)] for group in groups])
+        of_tokens = torch.arange(len(groups)).repeat_interleave(torch.tensor(lengths))
+        seen_from = relative(torch.from_numpy(history.poses[slots]), pose)
+        angles = pose_angles(seen_from, torch.from_numpy(abs(now - history.indices[slots])).float())
+
+        def pooled(x: Tensor) -> Tensor:
+            sums = x.new_zeros(len(groups), x.shape[1]).index_add_(0, owners, x)
+            return (sums / counts)[of_tokens].to(self._device)
+
+        frames = Phases(pooled(angles.cos()), pooled(angles.sin()))
+        pixels = Phases(*map(torch.cat, zip(*(self._dit.pixels(group.kind) for group in groups), strict=True)))
+        return Phases(*(part[None] for part in product(frames, pixels)))
 
     def _encode(self, groups: Sequence[tuple[str, Tensor]]) -> tuple[list[int], KV]:
         """Lengths and features of groups of latents (t, C, h, w), all in one row where none sees another."""

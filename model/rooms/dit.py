@@ -1,6 +1,6 @@
 """The diffusion transformer of `rooms`: one target frame over a packed, cacheable context.
 
-Legend: B targets, N context groups, n tokens of a group, D width, H heads, d head size, P = d/2 phase pairs.
+Legend: B targets, N context groups, n tokens of a group, D width, H heads, d head size.
 
 A context group is what one patchify kernel makes of one latent (or of k latents): it attends only to
 itself and is modulated as clean, so its features depend on nothing else. They are computed once, kept
@@ -42,7 +42,10 @@ class DiTConfig:
 
 
 class Phases(NamedTuple):
-    """Unit (or shorter, where pooled) complex numbers per token and pair: (..., n, P) each."""
+    """Unit (or shorter, where pooled) complex numbers by which the channels of a head turn: (..., n, d) each.
+
+    Channels i and i + d/2 are one number's real and imaginary part; the first half holds the conjugates.
+    """
 
     cos: Tensor
     sin: Tensor
@@ -75,7 +78,7 @@ AGE = (0.5, 1.0, 2.0, 4.0)
 
 
 def pose_angles(relative: Tensor, age: Tensor) -> Tensor:
-    """Phase angles (..., P) of frames at `relative` (..., 3) poses (ahead, left, turned) and `age` (...) frames."""
+    """Phase angles (..., d) of frames at `relative` (..., 3) poses (ahead, left, turned) and `age` (...) frames."""
     ahead, left, turned = relative.unbind(-1)
     parts = [
         turned[..., None] * relative.new_tensor(AZIMUTH),
@@ -84,30 +87,32 @@ def pose_angles(relative: Tensor, age: Tensor) -> Tensor:
         left[..., None] * relative.new_tensor(POSITION),
         (age.clamp(min=0) + 1).log2()[..., None] * relative.new_tensor(AGE),
     ]
-    return torch.cat(parts, -1)
+    return _with_conjugates(torch.cat(parts, -1))
 
 
 def ray_phases(camera: Camera, size: int, kernel: tuple[int, int, int]) -> Phases:
-    """Phases of a picture's tokens, pooled over the base tokens under the kernel (paper section 3.1): (n, P)."""
+    """Phases of a picture's tokens, pooled over the base tokens under the kernel (paper section 3.1): (n, d)."""
     direction = rays(camera, size // 2)
     rest = torch.zeros(*direction.shape[:2], len(POSITION) * 2 + len(AGE))
     azimuth, elevation = (direction[..., i, None] * torch.tensor(x) for i, x in enumerate((AZIMUTH, ELEVATION)))
-    angles = torch.cat([azimuth, elevation, rest], -1).permute(2, 0, 1)
+    angles = _with_conjugates(torch.cat([azimuth, elevation, rest], -1)).permute(2, 0, 1)
     pool = (kernel[1] // 2, kernel[2] // 2)
     return Phases(*(F.avg_pool2d(part, pool).flatten(1).T for part in (angles.cos(), angles.sin())))
 
 
-def combine(frames: Phases, pixels: Phases) -> Phases:
-    """Complex product of frame phases (..., P) and token phases (n, P): (..., n, P)."""
-    a, b = frames.cos[..., None, :], frames.sin[..., None, :]
-    return Phases(a * pixels.cos - b * pixels.sin, a * pixels.sin + b * pixels.cos)
+def _with_conjugates(angles: Tensor) -> Tensor:
+    return torch.cat([-angles, angles], -1)
+
+
+def product(one: Phases, other: Phases) -> Phases:
+    """Complex product, number by number."""
+    return Phases(one.cos * other.cos - one.sin * other.sin, one.cos * other.sin + one.sin * other.cos)
 
 
 def rotate(x: Tensor, phases: Phases) -> Tensor:
-    """Multiply the pairs (x_i, x_{i+P}) of (..., n, H, d) by phases (..., n, P)."""
-    real, imag = x.chunk(2, -1)
+    """Multiply the pairs (x_i, x_{i+d/2}) of (..., n, H, d) by phases (..., n, d)."""
     cos, sin = phases.cos[..., None, :].to(x.dtype), phases.sin[..., None, :].to(x.dtype)
-    return torch.cat([real * cos - imag * sin, real * sin + imag * cos], -1)
+    return torch.addcmul(x * cos, x.roll(x.shape[-1] // 2, -1), sin)
 
 
 def patchify(latents: Tensor, kernel: tuple[int, int, int]) -> Tensor:
@@ -148,21 +153,20 @@ class Block(nn.Module):
     def forward(
         self, x: Tensor, condition: Tensor, phases: Phases, *, context: KV | None = None, bias: Tensor | None = None
     ) -> Tensor:
-        """Tokens (B, n, D) under `condition` (B or 1, 6, D) with `phases` (n, P) or (B, n, P).
+        """Tokens (B, n, D) under `condition` (B or 1, 6, D) with `phases` (n, d) or (B, n, d).
 
         `context` holds this block's rotated keys and values (B, m, H, d); `bias` is added to the logits.
         """
         shift1, scale1, gate1, shift2, scale2, gate2 = (self.modulation + condition)[:, :, None].unbind(1)
-        h = norm(x) * (1 + scale1) + shift1
+        h = torch.addcmul(shift1, norm(x), 1 + scale1)
         query = rotate(norm(self.heads(self.query(h))), phases)
         keys, values = rotate(self.heads(self.key_of(h)), phases), rotate(self.heads(self.value(h)), phases)
         if context is not None:
             keys, values = torch.cat([context.keys, keys], 1), torch.cat([context.values, values], 1)
         attended = attend(query.transpose(1, 2), keys.transpose(1, 2), values.transpose(1, 2), bias).transpose(1, 2)
-        x = x + gate1 * self.out(rotate(attended, Phases(phases.cos, -phases.sin)).flatten(2))
-        h = norm(x) * (1 + scale2) + shift2
-        change: Tensor = self.down(F.relu(self.up(h)).square())
-        return x + gate2 * change
+        x = torch.addcmul(x, gate1, self.out(rotate(attended, Phases(phases.cos, -phases.sin)).flatten(2)))
+        h = torch.addcmul(shift2, norm(x), 1 + scale2)
+        return torch.addcmul(x, gate2, self.down(F.relu(self.up(h)).square()))
 
     def key_of(self, h: Tensor) -> Tensor:
         return norm(self.heads(self.key(h))).flatten(-2)
@@ -170,7 +174,7 @@ class Block(nn.Module):
     def context_kv(self, x: Tensor, condition: Tensor) -> tuple[Tensor, Tensor]:
         """Keys and values of context tokens (N, n, D), before phases."""
         shift, scale = (self.modulation + condition)[:, :2, None].unbind(1)
-        h = norm(x) * (1 + scale) + shift
+        h = torch.addcmul(shift, norm(x), 1 + scale)
         return self.key_of(h), self.value(h)
 
 
@@ -246,9 +250,10 @@ class DiT(nn.Module):
         return Phases(getattr(self, f"{kind}_cos"), getattr(self, f"{kind}_sin"))
 
     def group_phases(self, kind: str, relative: Tensor, age: Tensor) -> Phases:
-        """Phases (..., n, P), pooled over t, of groups of latents at `relative` poses (..., t, 3) and ages (..., t)."""
+        """Phases (..., n, d), pooled over t, of groups of latents at `relative` poses (..., t, 3) and ages (..., t)."""
         angles = pose_angles(relative, age).to(self.unembed.weight.device)
-        return combine(Phases(angles.cos().mean(-2), angles.sin().mean(-2)), self.pixels(kind))
+        frames = Phases(angles.cos().mean(-2, keepdim=True), angles.sin().mean(-2, keepdim=True))
+        return product(frames, self.pixels(kind))
 
     def context_tokens(self, kind: str, latents: Tensor) -> Tensor:
         """Patchify groups of one kind: latents (N, t, C, h, w) to tokens (N, n, D). A tail is one token: its mean."""
@@ -259,7 +264,7 @@ class DiT(nn.Module):
         return self.patchify[kind.removeprefix(TAIL)](patchify(latents, kernel))  # type: ignore[no-any-return]
 
     def context_kv(self, x: Tensor, phases: Phases, bias: Tensor | None = None) -> KV:
-        """Keys and values (depth, N, n, D) of context tokens (N, n, D) with the phases (n, P) of their rays.
+        """Keys and values (depth, N, n, D) of context tokens (N, n, D) with the phases (n, d) of their rays.
 
         Groups of several kinds may share one row if `bias` (n, n) keeps them from seeing each other.
         """
@@ -275,7 +280,7 @@ class DiT(nn.Module):
         return KV(torch.stack(keys), torch.stack(values))
 
     def rotate_context(self, context: KV, phases: Phases) -> KV:
-        """Give keys and values (depth, B, n, D) the phases (B, n, P) of their target's camera."""
+        """Give keys and values (depth, B, n, D) the phases (B, n, d) of their target's camera."""
         return KV(*(rotate(x.unflatten(-1, (-1, self.config.head_size)), phases) for x in context))
 
     def forward(self, target: Target, context: KV | None = None, bias: Tensor | None = None) -> Tensor:

@@ -16,7 +16,7 @@ from ..drift.discretize import CODEBOOK, Codebook, CodebookError, discretize_his
 from ..packing.schedule import Schedule
 from ..sampling import euler_step, flow_sigmas
 from ..world_model import ControlAxis, ControlSchema, History, ModelSpec, Section
-from .camera import displacement_between, move, relative
+from .camera import displacement_between, move, moved_along, relative
 from .context import Contexts, Shown
 from .depth import settled, unhindered
 from .dit import KV, Target
@@ -121,11 +121,7 @@ class Rooms:
         raise ValueError("the rooms model takes no prompts")
 
     def expected_poses(self, state: RoomsState, controls: np.ndarray) -> np.ndarray:
-        pose, poses = state.pose, []
-        for control in torch.from_numpy(np.asarray(controls, np.float32)):
-            pose = move(self.camera, pose, control)
-            poses.append(pose)
-        return torch.stack(poses).numpy()
+        return moved_along(self.camera, state.pose, torch.from_numpy(np.asarray(controls, np.float32))).numpy()
 
     @torch.inference_mode()
     def begin(

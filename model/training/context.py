@@ -74,7 +74,7 @@ class _Part(NamedTuple):
     """Context tokens of one kind for every target."""
 
     features: KV  # (depth, B, L, n, D)
-    phases: Phases  # (B, L, n, P)
+    phases: Phases  # (B, L, n, d)
     valid: Tensor  # (B, L, n)
 
 

@@ -4,7 +4,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from model.rooms.camera import Camera, displacement_between, move, rays, relative, turned
+from model.rooms.camera import Camera, displacement_between, move, moved_along, rays, relative, turned
 
 CAMERA = Camera()
 unit = st.floats(-1, 1, width=32)
@@ -17,6 +17,14 @@ def test_displacement_is_what_moved_the_pose(ahead: float, right: float, turn: f
     torch.testing.assert_close(
         displacement_between(CAMERA, before, after), torch.tensor([ahead, right]), atol=1e-5, rtol=1e-4
     )
+
+
+def test_moving_along_is_moving_again_and_again() -> None:
+    controls = torch.rand(9, 3, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    pose = start = torch.tensor([1.0, -2.0, 0.5])
+    for there, control in zip(moved_along(CAMERA, start, controls), controls, strict=True):
+        pose = move(CAMERA, pose, control)
+        torch.testing.assert_close(there, pose)
 
 
 def test_moving_ahead_follows_the_heading() -> None:

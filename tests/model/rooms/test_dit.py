@@ -10,9 +10,9 @@ from model.rooms.dit import (
     DiT,
     Phases,
     attend,
-    combine,
     patchify,
     pose_angles,
+    product,
     ray_phases,
     rotate,
     unpatchify,
@@ -78,7 +78,7 @@ def test_phases_make_attention_depend_on_relative_directions_only() -> None:
         rotated = []
         for x, heading in ((query, 0.3), (key, -0.2)):
             angles = pose_angles(torch.tensor([0.0, 0.0, heading + turn]), torch.tensor(0.0))
-            rotated.append(rotate(x, combine(Phases(angles.cos(), angles.sin()), pixels)))
+            rotated.append(rotate(x, product(Phases(angles.cos(), angles.sin()), pixels)))
         return rotated[0][:, 0] @ rotated[1][:, 0].T
 
     torch.testing.assert_close(logits(0.0), logits(1.234), atol=1e-3, rtol=1e-3)
@@ -89,9 +89,16 @@ def test_pooled_phases_shrink_and_leave_pose_pairs_alone() -> None:
     fine, coarse = ray_phases(Camera(), 16, (1, 2, 2)), ray_phases(Camera(), 16, (4, 8, 8))
     assert coarse.cos.shape[0] == 4
     size = (coarse.cos.square() + coarse.sin.square()).sqrt()
-    assert size[:, : -len(POSITION) * 2 - len(AGE)].max() <= 1
+    assert size[:, : 32 - len(POSITION) * 2 - len(AGE)].max() <= 1
     assert size[:, 9].max() < (fine.cos.square() + fine.sin.square()).sqrt()[:, 9].min()
     assert torch.equal(coarse.cos[:, -1], torch.ones(4))
+
+
+def test_rotation_is_a_complex_product() -> None:
+    x, angles = torch.randn(7, 2, 64), torch.randn(7, 32)
+    phases = Phases(angles.cos().repeat(1, 2), torch.cat([-angles.sin(), angles.sin()], 1))
+    expected = torch.complex(*x.chunk(2, -1)) * torch.polar(torch.ones(7, 1, 32), angles[:, None])
+    torch.testing.assert_close(rotate(x, phases), torch.cat([expected.real, expected.imag], -1))
 
 
 def test_attend_equals_torch() -> None:
