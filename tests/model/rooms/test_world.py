@@ -14,7 +14,7 @@ from model.rooms.dit import Target
 from model.rooms.layout import Group, LayoutError
 from model.rooms.state import RoomsState
 from model.rooms.weights import save_weights
-from model.rooms.world import SCHEDULE, Rooms, load
+from model.rooms.world import SCHEDULE, Rooms, gains_by_bfloat16, load
 from model.training.context import predict, previews, shipped
 from model.training.sequences import RECENT, Batch
 from model.training.teachers import TEACHING, Teachers
@@ -326,3 +326,18 @@ def batch_of(model: Rooms, one: Record, now: int, recalled: list[int]) -> Batch:
         torch.zeros(1, dtype=torch.long),
         torch.ones(1, dtype=torch.long),
     )
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "gains"),
+    [
+        ({"cpu_name": "AMD EPYC 9555", "avx512_bf16": True}, True),
+        ({"cpu_name": "Intel Xeon", "avx512_bf16": True, "amx_bf16": False}, False),
+        ({"cpu_name": "Intel Xeon", "avx512_bf16": True, "amx_bf16": True}, True),
+        ({"cpu_name": "Intel Xeon", "avx512_f": True}, False),
+        ({"architecture": "aarch64", "bf16": True}, True),
+        ({}, False),
+    ],
+)
+def test_bfloat16_is_taken_where_it_is_multiplied_faster(capabilities: dict[str, object], gains: bool) -> None:
+    assert gains_by_bfloat16(capabilities) == gains
