@@ -1,6 +1,5 @@
 """The command line: the one file that reads arguments and environment. Commands import what they need when they run."""
 
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -219,13 +218,14 @@ def record(
 ) -> None:
     """Record episodes to train on: frames, controls, poses and, of `rooms` and Doom, depth."""
     with extra("train"):
+        from model.threads import num_cores
         from model.training.record import Recording
         from model.training.record import record as record_missing
 
     recording = Recording(folder, env=env, length=length, size=size)
     seeds = range(first_seed, first_seed + episodes)
     missing = sum(not recording.path(seed).exists() for seed in seeds)
-    paths = record_missing(recording, seeds=seeds, workers=workers or os.cpu_count() or 1)
+    paths = record_missing(recording, seeds=seeds, workers=workers or num_cores())
     for _ in track(paths, "Recording", total=missing):
         pass
 

@@ -87,7 +87,7 @@ def drift(
         from model.evaluation.cost import LENGTHS
         from model.evaluation.trials import Trials
         from model.rooms.weights import SHIPPED
-        from model.rooms.world import use_threads
+        from model.threads import use_threads
 
         from .tables import CHOICES, TableOptions, make_tables
 
@@ -117,7 +117,7 @@ def recall(
     """Ways to recall on `rooms`: what is asked, how much is shown, and what is kept."""
     with extra("train"):
         from model.rooms.weights import SHIPPED
-        from model.rooms.world import use_threads
+        from model.threads import use_threads
 
         from .recall_table import SETS as USUAL
         from .recall_table import RecallOptions, make_recall_table

@@ -1,6 +1,5 @@
 """`rewander train`: the stages that make `rooms`, and LoRA for large models; commands import what they need."""
 
-import os
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -47,7 +46,9 @@ def train(
 
     `variants` trains all adapters of `rooms` that `rewander eval drift` takes, each in a folder of its name.
     """
-    threads = threads or max(1, (os.cpu_count() or 2) - 1)
+    from model.threads import spare_threads, use_threads
+
+    threads = threads or spare_threads()
     if stage in {"lora", "variants"}:
         asked: dict[str, Any] = {"folder": folder, "episodes": episodes, "prompt": prompt, "schedule": schedule}
         asked |= {
@@ -66,7 +67,7 @@ def train(
         return
     with extra("train"):
         from model.training.record import EpisodeError
-        from model.training.stages import STAGES, StageError, Workshop, export, fastest_device, start, use_threads
+        from model.training.stages import STAGES, StageError, Workshop, export, fastest_device, start
 
     if stage not in {"start", *STAGES, "export"}:
         raise typer.BadParameter(f"expected one of start, {', '.join(STAGES)}, export, lora or variants, got {stage!r}")

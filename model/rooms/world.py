@@ -3,7 +3,6 @@
 Legend: B jobs, m context tokens, n target tokens, H heads, d head size, C x h x w one latent.
 """
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from torch import Tensor
 from ..drift.discretize import CODEBOOK, Codebook, CodebookError, discretize_history, load_codebook
 from ..packing.schedule import Schedule
 from ..sampling import euler_step, flow_sigmas
+from ..threads import use_threads
 from ..world_model import ControlAxis, ControlSchema, History, ModelSpec, Section
 from .camera import displacement_between, move, moved_along, relative
 from .context import Contexts, Shown
@@ -342,18 +342,13 @@ def load(
 
 
 def create(*, weights: str = "", schedule: str = SCHEDULE, adapters: str = "") -> Rooms:
-    """The entry point `rooms`: the shipped model on all cores but one, which encoding and sockets need.
+    """The entry point `rooms`: the shipped model, on the cores that encoding and sockets do not need.
 
     As settings it takes another folder of `weights`, one of `adapters`, and a `schedule`.
     """
-    use_threads(None)
+    use_threads()
     folder = Path(weights) if weights else SHIPPED
     return load(folder, schedule=schedule, adapters=Path(adapters) if adapters else None)
-
-
-def use_threads(count: int | None) -> None:
-    """Let torch have `count` threads, or all cores but one."""
-    torch.set_num_threads(count or max(1, (os.cpu_count() or 2) - 1))
 
 
 def fast_dtype(device: str) -> torch.dtype:

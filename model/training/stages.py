@@ -71,11 +71,6 @@ class Workshop:
         return load_latents(self.folder / "latents")
 
 
-def use_threads(count: int) -> None:
-    """More threads than free cores make training many times slower, not faster."""
-    torch.set_num_threads(count)
-
-
 def fastest_device() -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
