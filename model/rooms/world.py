@@ -346,9 +346,13 @@ def create(*, weights: str = "", schedule: str = SCHEDULE, adapters: str = "") -
 
     As settings it takes another folder of `weights`, one of `adapters`, and a `schedule`.
     """
-    use_threads()
+    # Each thread that computes in parallel has a team of its own. When there are more threads in all teams than cores,
+    # they sleep where they would wait awake, and steps take twice as long: the team that loads must not be one.
+    use_threads(1)
     folder = Path(weights) if weights else SHIPPED
-    return load(folder, schedule=schedule, adapters=Path(adapters) if adapters else None)
+    model = load(folder, schedule=schedule, adapters=Path(adapters) if adapters else None)
+    use_threads()
+    return model
 
 
 def fast_dtype(device: str) -> torch.dtype:

@@ -1,3 +1,5 @@
+import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -326,6 +328,16 @@ def batch_of(model: Rooms, one: Record, now: int, recalled: list[int]) -> Batch:
         torch.zeros(1, dtype=torch.long),
         torch.ones(1, dtype=torch.long),
     )
+
+
+@pytest.mark.weights
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs /proc")
+def test_loading_starts_no_team_of_threads() -> None:
+    """A second team beside that of the thread that plays makes both sleep where they would wait awake."""
+    count = "len(os.listdir('/proc/self/task'))"
+    program = f"import os; from model.rooms.world import create; n = {count}; create(); print({count} - n)"
+    found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert int(found.stdout) == 0
 
 
 @pytest.mark.parametrize(
