@@ -1,10 +1,13 @@
 import numpy as np
+import pytest
 import torch
 from torch import Tensor
 
-from model.rooms.looks import CAPACITY, LooksCache
+from model.rooms.looks import LooksCache
 from model.rooms.vae import VAE
 from tests.model.rooms.small import networks
+
+CAPACITY = 6
 
 
 class Counting(VAE):
@@ -21,7 +24,7 @@ def cache() -> tuple[LooksCache, Counting]:
     made = networks()
     vae = Counting(made.vae.config)
     vae.load_state_dict(made.vae.state_dict())
-    return LooksCache(vae, made.depth, torch.float32, torch.device("cpu")), vae
+    return LooksCache(vae, made.depth, torch.float32, torch.device("cpu"), capacity=CAPACITY), vae
 
 
 def latents(count: int) -> list[np.ndarray]:
@@ -57,3 +60,15 @@ def test_what_was_not_asked_for_longest_is_forgotten() -> None:
     looks.of([others[0]])
     assert vae.count == CAPACITY + 2
     assert len(looks) == CAPACITY
+
+
+@torch.no_grad()
+def test_what_is_asked_for_together_is_found_together() -> None:
+    looks, vae = cache()
+    some = latents(CAPACITY + 2)
+    alone = [looks.of([latent]).images for latent in some]
+    for asked in ([0, 7, 3, 2, 1, 4], [5, 5, 6], [7, 0, 3, 6, 2, 5]):
+        images = looks.of([some[i] for i in asked]).images
+        torch.testing.assert_close(images.float(), torch.cat([alone[i] for i in asked]).float(), rtol=0, atol=1)
+    with pytest.raises(AssertionError, match="expected at most 6 latents, got 8"):
+        looks.of(some)
