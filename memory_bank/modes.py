@@ -17,7 +17,7 @@ from .sight import COLUMNS, pick, worth
 
 _NUM_VIEW_POINTS = 96  # per target pose
 _AGE_WEIGHT = 0.2  # of WorldMem's confidence: overlap - 0.2 age
-NEARBY = 1024  # entries that 'view' looks at, the nearest by pose
+NEARBY = 512  # entries that 'view' looks at, the nearest by pose
 _LATER = 0.3  # weight, in 'view', of expected poses after the first
 _LEAST_GAIN = 1e-4  # of what 'view' expects to see; a memory that adds less is none
 
