@@ -26,7 +26,7 @@ from .looks import LooksCache
 from .scouting import GAP, NEWS, SCOUTS, Scout, ahead, news, paint, views_of
 from .state import Preparation, RoomsJob, RoomsState
 from .tuned import load_tuned
-from .views import Pictures, Sources, composed, encoded, latents_of, seen_from, shares_of, sources_ago
+from .views import Pictures, Sources, composed, encoded, latents_of, seen_from, shares_of, sharpened, sources_ago
 from .weights import SHIPPED, Networks
 
 SCHEDULE = "f1k1f4s2f1s1f16k4f2k2f1k1_g1"
@@ -269,7 +269,7 @@ class Rooms:
         return composed(seen_from(views, pose), edge=self.camera.edge, scouts=scouts and seen_from(scouts, pose))
 
     def _preparation(self, control: Tensor, pose: Tensor, pictures: Pictures) -> Preparation:
-        shown = encoded(self.vae, pictures)
+        shown = encoded(self.vae, sharpened(pictures))
         return Preparation(control, pose, shown.base.float(), shown.recalled.float(), shown.shares)
 
     def _reached(self, states: Sequence[RoomsState], control: Tensor, *, views: Sources) -> Tensor:

@@ -1,3 +1,4 @@
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -6,7 +7,7 @@ from torch.nn import functional as F
 
 from model.rooms.geometry import look_back
 from model.rooms.vae import VAE, VAEConfig
-from model.rooms.views import NEARBY, Sources, composed, preview
+from model.rooms.views import NEARBY, SHARPENING, STRONG, Pictures, Sources, composed, preview, sharpened
 from tests.model.rooms.planes import EDGE, wall_depth, wall_picture
 
 DISTANCE, MAP, SIZE = 3.0, 32, 64
@@ -122,3 +123,22 @@ def test_scouts_show_only_what_nothing_else_does() -> None:
     assert (pictures[:, 1].movedim(1, -1)[fresh] - 0.25).abs().max() < 1e-3
     nobody = ahead._replace(valid=torch.zeros_like(ahead.valid))
     assert torch.equal(composed(sources, edge=EDGE, scouts=nobody)[1], seen)
+
+
+@pytest.mark.parametrize("contrast", [0.02, 0.3])
+def test_faint_detail_is_sharpened_more_than_edges(contrast: float) -> None:
+    columns = 0.5 * contrast * (1 - 2 * (torch.arange(SIZE) % 2))
+    stripes = columns.expand(1, 2, 3, SIZE, SIZE)
+    shares = torch.ones(1, 2, SIZE, SIZE)
+    inner = (..., slice(1, -1))
+    grown = sharpened(Pictures(stripes, shares)).both[inner] / stripes[inner] - 1
+    detail = 2 / 3 * contrast  # a pixel is half of it from the middle, its neighbours' mean a sixth the other way
+    torch.testing.assert_close(grown, torch.full_like(grown, 4 / 3 * SHARPENING / (1 + (detail / STRONG) ** 2)))
+
+
+def test_sharpening_keeps_what_is_plain_and_its_range() -> None:
+    plain = torch.full((1, 2, 3, SIZE, SIZE), 0.4)
+    half = (torch.arange(SIZE) < SIZE // 2).float().mul(2).sub(1).expand_as(plain)
+    for picture in (plain, half):
+        pictures = Pictures(picture, torch.ones(1, 2, SIZE, SIZE))
+        torch.testing.assert_close(sharpened(pictures), pictures)
