@@ -1,8 +1,12 @@
 """How many threads torch computes with on a CPU, for those who do not import it."""
 
+import math
 import os
+from pathlib import Path
 
 import torch
+
+_QUOTA = Path("/sys/fs/cgroup/cpu.max")  # of a container: microseconds a period, or "max", and the period
 
 
 def num_threads() -> int:
@@ -15,8 +19,18 @@ def use_threads(count: int | None = None) -> None:
 
 
 def num_cores() -> int:
-    """Cores that this process may run on, which containers and `taskset` make fewer than the machine has."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Cores that this process may use: `taskset` and containers (cgroup v2) allow fewer than the machine has."""
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, int(min(allowed, quota())))
+
+
+def quota(path: Path = _QUOTA) -> float:
+    """Seconds of all cores that this process gets a second; infinite where nothing limits it."""
+    try:
+        spent, period = path.read_text().split()
+        return int(spent) / int(period)
+    except (OSError, ValueError):
+        return math.inf
 
 
 def spare_threads() -> int:

@@ -1,12 +1,15 @@
+import math
 import os
+from pathlib import Path
 
 import pytest
 
-from model.threads import num_cores, spare_threads
+from model.threads import num_cores, quota, spare_threads
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="needs to bind processes to cores")
-def test_cores_are_those_that_the_process_may_use() -> None:
+def test_cores_are_those_that_the_process_may_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("model.threads.quota", lambda: math.inf)
     allowed = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {min(allowed)})
     try:
@@ -16,3 +19,14 @@ def test_cores_are_those_that_the_process_may_use() -> None:
     finally:
         os.sched_setaffinity(0, allowed)
     assert num_cores() == len(allowed)
+    for most in (1.5, 0.3):
+        monkeypatch.setattr("model.threads.quota", lambda most=most: most)
+        assert num_cores() == 1
+
+
+@pytest.mark.parametrize(("text", "cores"), [("250000 100000\n", 2.5), ("max 100000\n", math.inf), ("", math.inf)])
+def test_a_container_may_get_less_than_its_cores(tmp_path: Path, text: str, cores: float) -> None:
+    path = tmp_path / "cpu.max"
+    assert quota(path) == math.inf
+    path.write_text(text)
+    assert quota(path) == cores
