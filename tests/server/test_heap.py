@@ -1,5 +1,6 @@
-"""Freed memory goes back to the system, and not after every section."""
+"""Freed memory is kept from section to section, and goes back to the system every now and then."""
 
+import subprocess
 import sys
 from pathlib import Path
 
@@ -28,3 +29,27 @@ def test_what_was_freed_between_live_blocks_is_handed_back() -> None:
     assert Heap(every=1).note(1)
     assert before - resident_mb() > 64
     assert len(live) == 256
+
+
+FRAMES = """
+import resource
+from server.heap import Heap
+heap = Heap() if {has_heap} else None
+for frame in range(20):
+    if frame == 10:
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    blocks = [b"x" * 2**20 for _ in range(64)]
+    del blocks
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="glibc's heap")
+def test_what_every_frame_takes_and_frees_is_not_handed_back_in_between() -> None:
+    with_heap, without = (
+        int(subprocess.check_output([sys.executable, "-c", FRAMES.format(has_heap=has_heap)]))
+        for has_heap in (True, False)
+    )
+    taken = 10 * 64 * 2**20 / 4096  # pages, by the ten frames that are counted
+    assert with_heap < taken / 20
+    assert without > taken / 2
