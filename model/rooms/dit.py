@@ -183,7 +183,7 @@ def attend(query: Tensor, keys: Tensor, values: Tensor, bias: Tensor | None) -> 
     if query.device.type != "cpu":
         return F.scaled_dot_product_attention(query, keys, values, bias)
     with torch.autocast("cpu", enabled=False):  # the softmax stays in the products' type
-        logits = query @ keys.transpose(-1, -2) * query.shape[-1] ** -0.5
+        logits = (query * query.shape[-1] ** -0.5) @ keys.transpose(-1, -2)
         weights: Tensor = (logits if bias is None else logits + bias).softmax(-1)
         return weights @ values
 
