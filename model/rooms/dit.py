@@ -11,7 +11,7 @@ by how much a token is displaced (as in GTA, arXiv 2310.10375).
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -109,10 +109,14 @@ def product(one: Phases, other: Phases) -> Phases:
     return Phases(one.cos * other.cos - one.sin * other.sin, one.cos * other.sin + one.sin * other.cos)
 
 
-def rotate(x: Tensor, phases: Phases) -> Tensor:
-    """Multiply the pairs (x_i, x_{i+d/2}) of (..., n, H, d) by phases (..., n, d)."""
-    cos, sin = phases.cos[..., None, :].to(x.dtype), phases.sin[..., None, :].to(x.dtype)
-    return torch.addcmul(x * cos, x.roll(x.shape[-1] // 2, -1), sin)
+def for_heads(phases: Phases, dtype: torch.dtype) -> Phases:
+    """Phases (..., n, d) as `rotate` takes them: (..., n, 1, d), in the type of what they turn."""
+    return Phases(*(part[..., None, :].to(dtype) for part in phases))
+
+
+def rotate(x: Tensor, phases: Phases, *, back: bool = False) -> Tensor:
+    """Multiply pairs (x_i, x_{i+d/2}) of (..., n, H, d) by phases (..., n, 1, d), with `back` by their conjugates."""
+    return torch.addcmul(x * phases.cos, x.roll(x.shape[-1] // 2, -1), phases.sin, value=-1 if back else 1)
 
 
 def patchify(latents: Tensor, kernel: tuple[int, int, int]) -> Tensor:
@@ -151,30 +155,29 @@ class Block(nn.Module):
         return x.view(*x.shape[:-1], -1, self.head_size)
 
     def forward(
-        self, x: Tensor, condition: Tensor, phases: Phases, *, context: KV | None = None, bias: Tensor | None = None
+        self, x: Tensor, modulation: Tensor, phases: Phases, *, context: KV | None = None, bias: Tensor | None = None
     ) -> Tensor:
-        """Tokens (B, n, D) under `condition` (B or 1, 6, D) with `phases` (n, d) or (B, n, d).
+        """Tokens (B, n, D) under `modulation` (6, B or 1, 1, D) with `phases` (n, 1, d) or (B, n, 1, d).
 
         `context` holds this block's rotated keys and values (B, m, H, d); `bias` is added to the logits.
         """
-        shift1, scale1, gate1, shift2, scale2, gate2 = (self.modulation + condition)[:, :, None].unbind(1)
-        h = torch.addcmul(shift1, norm(x), 1 + scale1)
+        shift1, scale1, gate1, shift2, scale2, gate2 = modulation
+        h = torch.addcmul(shift1, norm(x), scale1)
         query = rotate(norm(self.heads(self.query(h))), phases)
         keys, values = rotate(self.heads(self.key_of(h)), phases), rotate(self.heads(self.value(h)), phases)
         if context is not None:
             keys, values = torch.cat([context.keys, keys], 1), torch.cat([context.values, values], 1)
         attended = attend(query.transpose(1, 2), keys.transpose(1, 2), values.transpose(1, 2), bias).transpose(1, 2)
-        x = torch.addcmul(x, gate1, self.out(rotate(attended, Phases(phases.cos, -phases.sin)).flatten(2)))
-        h = torch.addcmul(shift2, norm(x), 1 + scale2)
+        x = torch.addcmul(x, gate1, self.out(rotate(attended, phases, back=True).flatten(2)))
+        h = torch.addcmul(shift2, norm(x), scale2)
         return torch.addcmul(x, gate2, self.down(F.relu(self.up(h)).square()))
 
     def key_of(self, h: Tensor) -> Tensor:
         return norm(self.heads(self.key(h))).flatten(-2)
 
-    def context_kv(self, x: Tensor, condition: Tensor) -> tuple[Tensor, Tensor]:
+    def context_kv(self, x: Tensor, modulation: Tensor) -> tuple[Tensor, Tensor]:
         """Keys and values of context tokens (N, n, D), before phases."""
-        shift, scale = (self.modulation + condition)[:, :2, None].unbind(1)
-        h = torch.addcmul(shift, norm(x), 1 + scale)
+        h = torch.addcmul(modulation[0], norm(x), modulation[1])
         return self.key_of(h), self.value(h)
 
 
@@ -268,19 +271,21 @@ class DiT(nn.Module):
 
         Groups of several kinds may share one row if `bias` (n, n) keeps them from seeing each other.
         """
-        condition = self._condition(torch.zeros(1, device=x.device), None)
+        modulations = self._modulations(torch.zeros(1, device=x.device), None)
+        phases = for_heads(phases, x.dtype)
         keys, values = [], []
-        for i, block in enumerate(self.blocks):
+        for i, (block, modulation) in enumerate(zip(self.blocks, modulations, strict=True)):
             assert isinstance(block, Block)
-            key, value = block.context_kv(x, condition)
+            key, value = block.context_kv(x, modulation)
             keys.append(key)
             values.append(value)
             if i < self.config.context_depth:
-                x = block(x, condition, phases, bias=bias)
+                x = block(x, modulation, phases, bias=bias)
         return KV(torch.stack(keys), torch.stack(values))
 
     def rotate_context(self, context: KV, phases: Phases) -> KV:
         """Give keys and values (depth, B, n, D) the phases (B, n, d) of their target's camera."""
+        phases = for_heads(phases, context.keys.dtype)
         return KV(*(rotate(x.unflatten(-1, (-1, self.config.head_size)), phases) for x in context))
 
     def forward(self, target: Target, context: KV | None = None, bias: Tensor | None = None) -> Tensor:
@@ -291,18 +296,23 @@ class DiT(nn.Module):
         """
         shown = torch.cat([target.noisy, target.base, target.recalled, target.shares], 1)
         x = self.embed(patchify(shown[:, None], (1, 2, 2)))
-        phases = self.pixels("k1")
-        condition = self._condition(target.sigma, target.controls)
-        for i, block in enumerate(self.blocks):
+        phases = for_heads(self.pixels("k1"), x.dtype)
+        modulations = self._modulations(target.sigma, target.controls)
+        for i, (block, modulation) in enumerate(zip(self.blocks, modulations, strict=True)):
             own = None if context is None else KV(context.keys[i], context.values[i])
-            x = block(x, condition, phases, context=own, bias=bias)
+            x = block(x, modulation, phases, context=own, bias=bias)
         residual = unpatchify(self.unembed(norm(x)), self.config.latent_channels, self.config.latent_size, 2)
         return target.base + residual
 
-    def _condition(self, sigma: Tensor, controls: Tensor | None) -> Tensor:
+    def _modulations(self, sigma: Tensor, controls: Tensor | None) -> Sequence[Tensor]:
+        """Shifts, scales and gates of each block, (6, B, 1, D)."""
         frequencies = torch.exp(torch.linspace(0, math.log(100.0), 32, device=sigma.device))
         angles = sigma[:, None] * frequencies
         condition = self.embed_noise(torch.cat([angles.cos(), angles.sin()], -1).to(self.unembed.weight.dtype))
         if controls is not None:
             condition = condition + self.embed_controls(controls)
-        return self.condition(condition).unflatten(-1, (6, -1))  # type: ignore[no-any-return]
+        shared = self.condition(condition).unflatten(-1, (6, -1)).transpose(0, 1)
+        own = torch.stack([block.get_parameter("modulation") for block in self.blocks])
+        modulations: Tensor = (own[:, :, None] + shared)[..., None, :]
+        modulations[:, 1::3] += 1  # scales are learned as what differs from one
+        return modulations.unbind()

@@ -10,6 +10,7 @@ from model.rooms.dit import (
     DiT,
     Phases,
     attend,
+    for_heads,
     patchify,
     pose_angles,
     product,
@@ -78,7 +79,8 @@ def test_phases_make_attention_depend_on_relative_directions_only() -> None:
         rotated = []
         for x, heading in ((query, 0.3), (key, -0.2)):
             angles = pose_angles(torch.tensor([0.0, 0.0, heading + turn]), torch.tensor(0.0))
-            rotated.append(rotate(x, product(Phases(angles.cos(), angles.sin()), pixels)))
+            phases = product(Phases(angles.cos(), angles.sin()), pixels)
+            rotated.append(rotate(x, for_heads(phases, x.dtype)))
         return rotated[0][:, 0] @ rotated[1][:, 0].T
 
     torch.testing.assert_close(logits(0.0), logits(1.234), atol=1e-3, rtol=1e-3)
@@ -98,7 +100,9 @@ def test_rotation_is_a_complex_product() -> None:
     x, angles = torch.randn(7, 2, 64), torch.randn(7, 32)
     phases = Phases(angles.cos().repeat(1, 2), torch.cat([-angles.sin(), angles.sin()], 1))
     expected = torch.complex(*x.chunk(2, -1)) * torch.polar(torch.ones(7, 1, 32), angles[:, None])
-    torch.testing.assert_close(rotate(x, phases), torch.cat([expected.real, expected.imag], -1))
+    turned = rotate(x, for_heads(phases, x.dtype))
+    torch.testing.assert_close(turned, torch.cat([expected.real, expected.imag], -1))
+    torch.testing.assert_close(rotate(turned, for_heads(phases, x.dtype), back=True), x)
 
 
 def test_attend_equals_torch() -> None:
