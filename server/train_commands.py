@@ -14,7 +14,7 @@ def train(
     stage: Annotated[
         str,
         typer.Argument(
-            help="start, vae, depth, reach, dit, polish, painter, painter-distill, painter-match, export; "
+            help="start, vae, vae-distill, depth, reach, dit, polish, painter, painter-distill, painter-match, export; "
             "lora, variants."
         ),
     ],

@@ -13,8 +13,13 @@ from torch.nn import functional as F
 @dataclass(frozen=True, slots=True)
 class VAEConfig:
     latent_channels: int = 16
-    widths: tuple[int, int, int] = (64, 64, 128)  # at 1/2, 1/4 and 1/8 of the frame's size
-    depths: tuple[int, int, int] = (1, 2, 3)  # residual blocks at each
+    patch: int = 2  # pixels, high and wide, that the first stage takes as one position
+    stem: int = 0  # channels of one more convolution beside the pixels; 0: there is none
+    widths: tuple[int, ...] = (64, 64, 128)  # of the stages, each half as large as the one before
+    depths: tuple[int, ...] = (1, 2, 3)  # residual blocks of each
+
+
+QUICK = VAEConfig(patch=4, stem=96, widths=(64, 128), depths=(1, 2))  # shipped: distilled from one like the default
 
 
 class ResidualBlock(nn.Module):
@@ -34,7 +39,11 @@ class ResidualBlock(nn.Module):
 class Encoder(nn.Module):
     def __init__(self, config: VAEConfig) -> None:
         super().__init__()
-        layers: list[nn.Module] = [nn.PixelUnshuffle(2), nn.Conv2d(12, config.widths[0], 3, padding=1)]
+        layers: list[nn.Module] = [nn.PixelUnshuffle(config.patch)]
+        pixels = 3 * config.patch**2
+        if config.stem:
+            layers += [nn.Conv2d(pixels, config.stem, 3, padding=1), nn.SiLU()]
+        layers.append(nn.Conv2d(config.stem or pixels, config.widths[0], 3, padding=1))
         for i, (width, depth) in enumerate(zip(config.widths, config.depths, strict=True)):
             if i:
                 layers.append(nn.Conv2d(config.widths[i - 1], width, 2, stride=2))
@@ -57,7 +66,10 @@ class Decoder(nn.Module):
             if i:
                 layers += [nn.Conv2d(widths[i - 1], 4 * width, 1), nn.PixelShuffle(2)]
             layers += [ResidualBlock(width) for _ in range(depth)]
-        layers += [nn.SiLU(), nn.Conv2d(widths[-1], 12, 3, padding=1), nn.PixelShuffle(2)]
+        pixels = 3 * config.patch**2
+        if config.stem:
+            layers += [nn.SiLU(), nn.Conv2d(widths[-1], config.stem, 3, padding=1)]
+        layers += [nn.SiLU(), nn.Conv2d(config.stem or widths[-1], pixels, 3, padding=1), nn.PixelShuffle(config.patch)]
         self.layers = nn.Sequential(*layers)
 
     def forward(self, latents: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ from .geometry import gather, look_back, over, splat, spread
 from .vae import VAE
 
 NEARBY = 0.5  # doubt below which memory, resampled once, is truer than the frame before, resampled in every frame
-SHARPENING, STRONG = 0.1, 0.1  # share of its fine detail that a picture is given more; contrast that gets half of that
+SHARPENING, STRONG = 0.15, 0.1  # share of its fine detail that a picture is given more; contrast that gets half of that
 SOURCES_AGO = (1, 8, 16)  # frames; the recent ones that are carried to the target, beside the recalled
 
 

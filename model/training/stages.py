@@ -17,7 +17,7 @@ from torch import nn
 from ..rooms.camera import Camera
 from ..rooms.depth import Depth, Reach
 from ..rooms.dit import DiT, DiTConfig
-from ..rooms.vae import VAE, VAEConfig
+from ..rooms.vae import QUICK, VAE, VAEConfig
 from ..rooms.weights import SHIPPED, Networks, load_weights, save_weights
 from .depth import train_depth, train_reach
 from .dit import DiTTraining, train_dit
@@ -29,6 +29,7 @@ from .paint_match import Distilled, Match, Matching, match_painter
 from .polish import Contest, Critic, Polishing, polish
 from .teachers import Teachers
 from .vae import VAETraining, train_vae
+from .vae_distill import VAEDistilling, distill_vae
 
 Network = TypeVar("Network", bound=nn.Module)
 NUM_STARTS = 64
@@ -66,7 +67,7 @@ class Workshop:
 
     def latents(self) -> Latents:
         """The encoded episodes; what is missing is encoded now."""
-        for _ in encode_episodes(self.trained("vae", VAE(VAEConfig())), self.files(), self.folder / "latents"):
+        for _ in encode_episodes(self.trained("vae-distill", VAE(QUICK)), self.files(), self.folder / "latents"):
             pass
         return load_latents(self.folder / "latents")
 
@@ -77,6 +78,12 @@ def fastest_device() -> str:
 
 def stage_vae(shop: Workshop, *, steps: int, seed: int) -> None:
     train_vae(shop.files(), shop.run("vae", steps), VAETraining(), device=shop.device, seed=seed)
+
+
+def stage_vae_distill(shop: Workshop, *, steps: int, seed: int) -> None:
+    torch.manual_seed(seed)
+    teacher, run = shop.trained("vae", VAE(VAEConfig())), shop.run("vae-distill", steps)
+    distill_vae(shop.files(), VAE(QUICK), teacher, run, VAEDistilling(), seed=seed)
 
 
 def stage_depth(shop: Workshop, *, steps: int, seed: int) -> None:
@@ -138,11 +145,12 @@ def _can_compile() -> bool:
 
 
 def _teachers(shop: Workshop) -> Teachers:
-    return Teachers(shop.trained("vae", VAE(VAEConfig())), shop.trained("depth", Depth()))
+    return Teachers(shop.trained("vae-distill", VAE(QUICK)), shop.trained("depth", Depth()))
 
 
 STAGES: dict[str, tuple[Callable[..., None], int]] = {  # and their usual number of steps
     "vae": (stage_vae, 3_000),
+    "vae-distill": (stage_vae_distill, 5_500),
     "depth": (stage_depth, 8_000),
     "reach": (stage_reach, 6_000),
     "dit": (stage_dit, 50_000),
@@ -154,13 +162,14 @@ STAGES: dict[str, tuple[Callable[..., None], int]] = {  # and their usual number
 
 
 def start(shop: Workshop, weights: Path = SHIPPED) -> None:
-    """Begin every stage but `polish` from `weights` instead of from nothing, to fine-tune them on other episodes.
+    """Begin every stage but `vae` and `polish` from `weights` instead of from nothing, to teach them other episodes.
 
     Raises StageError where the folder has been trained in already.
     """
     networks, _ = load_weights(weights)
     painter = networks.painter
     by_stage = networks._asdict() | {"painter-distill": painter, "painter-match": Match(painter, painter)}
+    by_stage["vae-distill"] = by_stage.pop("vae")
     for name, network in by_stage.items():
         path = shop.folder / name / "checkpoint.pt"
         if path.exists():
@@ -172,7 +181,7 @@ def start(shop: Workshop, weights: Path = SHIPPED) -> None:
 def export(shop: Workshop, folder: Path) -> None:
     """Write what `rooms` is loaded from: the EMA networks and frames to start worlds from."""
     networks = Networks(
-        shop.trained("vae", VAE(VAEConfig())),
+        shop.trained("vae-distill", VAE(QUICK)),
         shop.trained("depth", Depth()),
         shop.trained("reach", Reach()),
         shop.trained("polish", Contest(DiT(DiTConfig()), Critic())).dit,

@@ -38,11 +38,7 @@ def train_vae(episodes: list[Path], run: Run, training: VAETraining, *, device: 
 
     def sample(model: nn.Module, path: Path) -> None:
         assert isinstance(model, VAE)
-        shown = to_unit(images[:: len(images) // 8][:8]).to(device)
-        with torch.inference_mode():
-            rebuilt = model.decode(model.encode(shown))
-        strip = torch.cat([torch.cat(list(shown), 2), torch.cat(list(rebuilt), 2)], 1)
-        Image.fromarray(to_bytes(strip[None])[0]).save(path)
+        sample_strip(model, to_unit(images[:: len(images) // 8][:8]).to(device), path)
 
     ema = fit(run, model, optimizers=[optimizer], loss=loss, sample=sample)
     assert isinstance(ema, VAE)
@@ -62,8 +58,8 @@ def vae_loss(model: VAE, images: Tensor, kl: float, *, generator: torch.Generato
         latents = mean + torch.randn(mean.shape, generator=generator, device=mean.device) * (log_variance / 2).exp()
         target, mask = images, torch.ones_like(images[:, :1])
         if warp:
-            theta = _random_affine(len(images), generator)
-            latents, target, mask = _warp(latents, theta), _warp(images, theta), _warp(mask, theta).ge(0.999)
+            theta = random_affine(len(images), generator)
+            latents, target, mask = warped(latents, theta), warped(images, theta), warped(mask, theta).ge(0.999)
         rebuilt = model.decoder(latents.contiguous(memory_format=torch.channels_last)).float()
     error = (rebuilt - target) * mask
     share = mask.float().mean()
@@ -73,7 +69,16 @@ def vae_loss(model: VAE, images: Tensor, kl: float, *, generator: torch.Generato
     return {"loss": mae + 5 * mse + kl * divergence, "psnr_warp" if warp else "psnr": 2 * psnr, "kl": divergence}
 
 
-def _random_affine(batch: int, generator: torch.Generator) -> Tensor:
+def sample_strip(model: VAE, images: Tensor, path: Path) -> None:
+    """Draw images (B, 3, H, W) above what the model makes of them."""
+    with torch.inference_mode():
+        rebuilt = model.decode(model.encode(images))
+    strip = torch.cat([torch.cat(list(images), 2), torch.cat(list(rebuilt), 2)], 1)
+    Image.fromarray(to_bytes(strip[None])[0]).save(path)
+
+
+def random_affine(batch: int, generator: torch.Generator) -> Tensor:
+    """Scales and shifts (batch, 2, 3) as `warped` takes them."""
     scale = torch.empty(batch, device=generator.device).uniform_(0.85, 1.2, generator=generator)
     shift = torch.empty(batch, 2, device=generator.device).uniform_(-0.12, 0.12, generator=generator)
     theta = torch.zeros(batch, 2, 3, device=generator.device)
@@ -82,7 +87,7 @@ def _random_affine(batch: int, generator: torch.Generator) -> Tensor:
     return theta
 
 
-def _warp(x: Tensor, theta: Tensor) -> Tensor:
+def warped(x: Tensor, theta: Tensor) -> Tensor:
     grid = F.affine_grid(theta, list(x.shape), align_corners=False)
     return F.grid_sample(x.float(), grid, align_corners=False)
 

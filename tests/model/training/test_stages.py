@@ -20,7 +20,7 @@ def test_a_stage_says_what_it_needs(tmp_path: Path) -> None:
     shop = Workshop(tmp_path / "run", tmp_path / "episodes")
     with pytest.raises(StageError, match="rewander record"):
         STAGES["vae"][0](shop, steps=1, seed=0)
-    with pytest.raises(StageError, match="rewander train vae"):
+    with pytest.raises(StageError, match="rewander train vae-distill"):
         STAGES["dit"][0](shop, steps=1, seed=0)
 
 
