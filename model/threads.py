@@ -18,13 +18,13 @@ def use_threads(count: int | None = None) -> None:
     torch.set_num_threads(count or spare_threads())
 
 
-def num_cores() -> int:
+def num_cores(quota_file: Path = _QUOTA) -> int:
     """Cores that this process may use: `taskset` and containers (cgroup v2) allow fewer than the machine has."""
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, int(min(allowed, quota())))
+    return max(1, int(min(allowed, quota(quota_file))))
 
 
-def quota(path: Path = _QUOTA) -> float:
+def quota(path: Path) -> float:
     """Seconds of all cores that this process gets a second; infinite where nothing limits it."""
     try:
         spent, period = path.read_text().split()
@@ -33,6 +33,7 @@ def quota(path: Path = _QUOTA) -> float:
         return math.inf
 
 
-def spare_threads() -> int:
-    """One core less than there are, which encoding and sockets need; but two, if there are two."""
-    return max(num_cores() - 1, min(num_cores(), 2))
+def spare_threads(cores: int | None = None) -> int:
+    """One less than the `cores` there are, which encoding and sockets need; but two, if there are two."""
+    cores = cores or num_cores()
+    return max(cores - 1, min(cores, 2))

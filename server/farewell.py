@@ -1,7 +1,12 @@
 """How a connection ends: the errors that end it, and the last message that each one makes."""
 
+import logging
+from collections.abc import Awaitable
+
 from .auth import Refused
 from .protocol import Error, Goaway, Message, ProtocolError, is_last
+
+logger = logging.getLogger(__name__)
 
 
 class Farewell(Exception):
@@ -37,3 +42,13 @@ def last_word(end: End) -> Error | Goaway:
     if isinstance(end, ProtocolError):
         return Error(code=end.code, message=str(end))
     return Error(end.code, str(end), retry_after=end.retry_after, place=end.place, waiting=end.waiting)
+
+
+async def survived(serving: Awaitable[None], failure: str) -> bool:
+    """Whether `serving` has come to its end; what it failed at is logged with its traceback, as a `failure`."""
+    try:
+        await serving
+    except Exception:  # noqa: BLE001 - the edge of all connections: one that fails takes no other with it
+        logger.exception(failure)
+        return False
+    return True

@@ -2,8 +2,7 @@
 
 import ctypes
 
-_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # M_TRIM_THRESHOLD and M_MMAP_THRESHOLD of glibc's malloc.h
-_MOST = 2**30, 2**25  # bytes free at the heap's end that are kept, and of a block that is taken from the heap
+_KEPT = {-1: 2**30, -3: 2**25}  # bytes: M_TRIM_THRESHOLD, M_MMAP_THRESHOLD of glibc's malloc.h and what they are set to
 
 
 class Heap:
@@ -20,8 +19,8 @@ class Heap:
         libc = ctypes.CDLL(None)
         self._trim = getattr(libc, "malloc_trim", None)  # of glibc alone
         if self._trim is not None:
-            for option, most in zip((_TRIM_THRESHOLD, _MMAP_THRESHOLD), _MOST, strict=True):
-                libc.mallopt(option, most)
+            for option, value in _KEPT.items():
+                libc.mallopt(option, value)
 
     def note(self, made: int) -> bool:
         """Note that so many sections more were made; says whether it was time to hand memory back."""

@@ -11,6 +11,7 @@ from model.world_model import ModelSpec
 from .auth import Grant, Refused
 from .broadcast import Air, Broadcast
 from .engine import Engine
+from .farewell import survived
 from .hall import Hall
 from .handle import Handle
 from .journal import JournalError, UnknownWorldError
@@ -217,8 +218,5 @@ def _axes(spec: ModelSpec) -> list[Axis]:
 async def _run(broadcast: Broadcast) -> None:
     """A broadcast that fails takes only its own watchers with it."""
     current_session.set(broadcast.handle.id)
-    try:
-        await broadcast.run()
-    except Exception:  # noqa: BLE001 - the connections' edge
-        logger.exception("the session is off the air")
+    if not await survived(broadcast.run(), "the session is off the air"):
         broadcast.end(Error(code="server.failed", message="the pictures of this session could not be made"))

@@ -20,7 +20,7 @@ from aiortc.sdp import SessionDescription
 
 from . import aiortc_internals as internals
 from .auth import Refused
-from .farewell import ENDS, End, Left, check_last, last_word
+from .farewell import ENDS, End, Left, check_last, last_word, survived
 from .ice import IceConfig
 from .logs import current_session
 from .mailbox import Messages, Pictures, Shot
@@ -140,6 +140,12 @@ class Peer:
         """Serve the client until it leaves, falls silent, or has to go."""
         current_session.set(self._seat.welcome.session)
         try:
+            await survived(self._run(), "a connection failed")
+        finally:
+            await self.close()
+
+    async def _run(self) -> None:
+        try:
             await self._wait_for_connection()
             async with asyncio.timeout(self._silence_timeout) as self._silence:
                 try:
@@ -152,10 +158,6 @@ class Peer:
             self._metrics.refusals.labels("rtc.silent").inc()
         except ENDS as end:
             await self._say_farewell(end)
-        except Exception:  # noqa: BLE001 - the connection's edge
-            logger.exception("a connection failed")
-        finally:
-            await self.close()
 
     async def close(self) -> None:
         await self._peer.close()

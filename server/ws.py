@@ -12,7 +12,7 @@ from fastapi import WebSocket, WebSocketDisconnect
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 from .auth import AuthConfig, Refused, grant
-from .farewell import ENDS, End, check_last, last_word
+from .farewell import ENDS, End, check_last, last_word, survived
 from .lobby import Lobby
 from .logs import current_session
 from .mailbox import Messages, Pictures, Shot
@@ -86,6 +86,10 @@ class Connection:
 
     async def run(self, lobby: Lobby, auth: AuthConfig) -> None:
         """Serve the client until it leaves, or has to."""
+        if not await survived(self._run(lobby, auth), "a connection failed"):
+            await self._close(INTERNAL_ERROR)
+
+    async def _run(self, lobby: Lobby, auth: AuthConfig) -> None:
         try:
             hello = await self._hello()
             seat = await lobby.enter(hello, grant(hello.token, auth))
@@ -98,9 +102,6 @@ class Connection:
             logger.info("a client left before its hello with %s", left.code)
         except ENDS as end:
             await self._say_farewell(end)
-        except Exception:  # noqa: BLE001 - the connection's edge
-            logger.exception("a connection failed")
-            await self._close(INTERNAL_ERROR)
 
     async def _hello(self) -> Hello:
         try:

@@ -18,6 +18,11 @@ class VAEConfig:
     widths: tuple[int, ...] = (64, 64, 128)  # of the stages, each half as large as the one before
     depths: tuple[int, ...] = (1, 2, 3)  # residual blocks of each
 
+    @property
+    def colours(self) -> int:
+        """Channels of a position of pixels."""
+        return 3 * self.patch**2
+
 
 QUICK = VAEConfig(patch=4, stem=96, widths=(64, 128), depths=(1, 2))  # shipped: distilled from one like the default
 
@@ -40,10 +45,9 @@ class Encoder(nn.Module):
     def __init__(self, config: VAEConfig) -> None:
         super().__init__()
         layers: list[nn.Module] = [nn.PixelUnshuffle(config.patch)]
-        pixels = 3 * config.patch**2
         if config.stem:
-            layers += [nn.Conv2d(pixels, config.stem, 3, padding=1), nn.SiLU()]
-        layers.append(nn.Conv2d(config.stem or pixels, config.widths[0], 3, padding=1))
+            layers += [nn.Conv2d(config.colours, config.stem, 3, padding=1), nn.SiLU()]
+        layers.append(nn.Conv2d(config.stem or config.colours, config.widths[0], 3, padding=1))
         for i, (width, depth) in enumerate(zip(config.widths, config.depths, strict=True)):
             if i:
                 layers.append(nn.Conv2d(config.widths[i - 1], width, 2, stride=2))
@@ -66,10 +70,10 @@ class Decoder(nn.Module):
             if i:
                 layers += [nn.Conv2d(widths[i - 1], 4 * width, 1), nn.PixelShuffle(2)]
             layers += [ResidualBlock(width) for _ in range(depth)]
-        pixels = 3 * config.patch**2
         if config.stem:
             layers += [nn.SiLU(), nn.Conv2d(widths[-1], config.stem, 3, padding=1)]
-        layers += [nn.SiLU(), nn.Conv2d(config.stem or widths[-1], pixels, 3, padding=1), nn.PixelShuffle(config.patch)]
+        layers += [nn.SiLU(), nn.Conv2d(config.stem or widths[-1], config.colours, 3, padding=1)]
+        layers.append(nn.PixelShuffle(config.patch))
         self.layers = nn.Sequential(*layers)
 
     def forward(self, latents: Tensor) -> Tensor:
