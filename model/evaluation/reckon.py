@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ..rooms.camera import displacement_between, move, relative
+from ..rooms.looks import unit
 from ..rooms.state import Preparation, RoomsState
 from ..rooms.views import Sources, composed, seen_from
 from ..rooms.world import Rooms
@@ -71,7 +72,7 @@ def _slides(whole: Tensor, heading: Tensor) -> Tensor:
 def _missed(model: Rooms, histories: Sequence[History], poses: Tensor, latents: np.ndarray) -> Tensor:
     """Mean square error (V, N) of what the frame before shows, from `poses` (V, N, 3), of the frames of `latents`."""
     before = model.views(histories, [model.layout.slots - 1])
-    wanted = model.looks.of(list(latents)).images.float().div(127.5).sub(1)
+    wanted = unit(model.looks.of(list(latents)).images)
     rows = []
     for i, around in enumerate(poses):
         source = Sources(*(x[i : i + 1].expand(len(around), *x.shape[1:]) for x in before))

@@ -24,6 +24,11 @@ class Looks(NamedTuple):
     depths: Tensor  # (n, H/2, W/2): inverse, in 1/m
 
 
+def unit(images: Tensor) -> Tensor:
+    """Pixels of uint8 as float32 in [-1, 1]."""
+    return images.float().div(127.5).sub(1)
+
+
 class LooksCache:
     """Decodes latents once, as long as no `capacity` others are asked for since.
 

@@ -20,7 +20,7 @@ from torch import Tensor
 from ..sampling import euler, flow_sigmas
 from .camera import Camera, move
 from .dit import DiT, Target
-from .looks import LooksCache
+from .looks import LooksCache, unit
 from .views import Sources
 
 NEWS = 0.02  # share of a frame that nobody has seen from which on a scout is sent
@@ -61,7 +61,7 @@ def views_of(scouts: Sequence[Sequence[Scout]], looks: LooksCache, *, device: to
     images, depths = (part.unflatten(0, (len(rows), SCOUTS)) for part in shown)
     poses = torch.stack([torch.stack([scout.pose for scout in row]) for row in rows]).to(device)
     valid = torch.tensor([[i < len(row) for i in range(SCOUTS)] for row in scouts], device=device)
-    return Sources(poses, images, depths, valid)
+    return Sources(poses, unit(images), depths, valid)
 
 
 @torch.inference_mode()

@@ -44,8 +44,8 @@ class Preview(NamedTuple):
 
 
 def seen_from(views: Sources, pose: Tensor) -> Sources:
-    """Views in the world, of uint8 pixels, as sources of targets at `pose` (B, 3)."""
-    return views._replace(poses=relative(views.poses, pose[:, None]), images=views.images.float().div(127.5).sub(1))
+    """Views in the world as sources of targets at `pose` (B, 3)."""
+    return views._replace(poses=relative(views.poses, pose[:, None]))
 
 
 class Pictures(NamedTuple):
@@ -53,11 +53,6 @@ class Pictures(NamedTuple):
 
     both: Tensor  # (B, 2, 3, H, H): those of the base, and of what is recalled
     shares: Tensor  # (B, 2, H, H), 0 or 1
-
-
-def preview(vae: VAE, sources: Sources, *, edge: float) -> Preview:
-    """Carry the sources to the target and encode the two pictures that they give."""
-    return encoded(vae, composed(sources, edge=edge))
 
 
 def encoded(vae: VAE, pictures: Pictures) -> Preview:
@@ -88,20 +83,14 @@ def shares_of(pictures: Pictures, size: int) -> Tensor:
     return F.avg_pool2d(pictures.shares, pictures.shares.shape[-1] // size)
 
 
-def composed(sources: Sources, *, edge: float, scouts: Sources | None = None) -> Pictures:
-    """What the sources show of the target.
-
-    `scouts` are views that were never shown: they come after all others, and count as memory where they are seen.
-    """
+def composed(sources: Sources, *, edge: float) -> Pictures:
+    """What the sources show of the target."""
     size, pixels = sources.depths.shape[-1], sources.images.shape[-1]
     poses, images, depths, valid = sources
     near = splat(poses[:, :1], depths[:, :1], valid[:, :1], edge=edge, size=size)
     far = splat(poses[:, 1:], depths[:, 1:], valid[:, 1:], edge=edge, size=size)
-    seen = over(near, far)
-    if scouts is not None:
-        painted = splat(scouts.poses, scouts.depths, scouts.valid, edge=edge, size=size)
-        seen = over(seen, painted)
-    shape = F.interpolate(spread(seen)[:, None], size=(pixels, pixels), mode="bilinear", align_corners=False)[:, 0]
+    shape = spread(over(near, far))
+    shape = F.interpolate(shape[:, None], size=(pixels, pixels), mode="bilinear", align_corners=False)[:, 0]
     where, _, inside = look_back(poses[:, :1], shape, pixels, edge)
     before = F.grid_sample(images[:, 0], where[:, 0], padding_mode="border", align_corners=False)
     here = inside & (F.interpolate(near.known[:, None], size=(pixels, pixels), mode="nearest") > 0)
@@ -109,8 +98,13 @@ def composed(sources: Sources, *, edge: float, scouts: Sources | None = None) ->
     there = doubt.isfinite()
     base = torch.where((here & (doubt > NEARBY)) | ~there, before, memory)
     known = torch.cat([here, there], 1).to(images.dtype)
-    if scouts is not None:
-        made, made_doubt = gather(*scouts, seen=painted, edge=edge)
-        unseen = (known.amax(1, keepdim=True) == 0) & made_doubt.isfinite()
-        base, known[:, 1:] = torch.where(unseen, made, base), known[:, 1:] + unseen
     return Pictures(torch.stack([base, torch.where(there, memory, base)], 1), known)
+
+
+def filled(pictures: Pictures, scouts: Sources, *, edge: float) -> Pictures:
+    """`pictures` with what `scouts`, views that were never shown, show where nothing else does: it counts as memory."""
+    seen = splat(scouts.poses, scouts.depths, scouts.valid, edge=edge, size=scouts.depths.shape[-1])
+    made, doubt = gather(*scouts, seen=seen, edge=edge)
+    is_new = (pictures.shares.amax(1, keepdim=True) == 0) & doubt.isfinite()
+    both = torch.where(is_new[:, None], made[:, None], pictures.both)
+    return Pictures(both, torch.cat([pictures.shares[:, :1], pictures.shares[:, 1:] + is_new], 1))

@@ -22,11 +22,22 @@ from .depth import settled, unhindered
 from .dit import KV, Target
 from .geometry import ground_map
 from .layout import check_live, layout_of
-from .looks import LooksCache
+from .looks import LooksCache, unit
 from .scouting import GAP, NEWS, SCOUTS, Scout, ahead, news, paint, views_of
 from .state import Preparation, RoomsJob, RoomsState
 from .tuned import load_tuned
-from .views import Pictures, Sources, composed, encoded, latents_of, seen_from, shares_of, sharpened, sources_ago
+from .views import (
+    Pictures,
+    Sources,
+    composed,
+    encoded,
+    filled,
+    latents_of,
+    seen_from,
+    shares_of,
+    sharpened,
+    sources_ago,
+)
 from .weights import SHIPPED, Networks
 
 SCHEDULE = "f1k1f4s2f1s1f16k4f2k2f1k1_g1"
@@ -219,15 +230,18 @@ class Rooms:
             moved = self._reached(states, control, views=views)
         pose = torch.stack([state.pose for state in states]).to(self.device)
         pose = move(self.camera, pose, torch.cat([moved, control[:, 2:]], 1))
-        pictures = self._composed(states, views, pose)
+        known = composed(seen_from(views, pose), edge=self.camera.edge)
         if scouting:
-            pictures = self._scouted(states, views, control, pose, pictures=pictures)
+            pictures = self._scouted(states, views, control, pose, known=known)
+        else:
+            pictures = self._filled(states, known, pose)
         return self._preparation(control, pose, pictures)
 
     def _scouted(
-        self, states: Sequence[RoomsState], views: Sources, control: Tensor, pose: Tensor, *, pictures: Pictures
+        self, states: Sequence[RoomsState], views: Sources, control: Tensor, pose: Tensor, *, known: Pictures
     ) -> Pictures:
-        """`pictures` that show more, of sessions that would have seen what nobody has: their scouts go first."""
+        """`known` pictures with what scouts show, of which those go first that sessions miss."""
+        pictures = self._filled(states, known, pose)
         is_new = (news(shares_of(pictures, self.dit.config.latent_size)) > NEWS).tolist()
         due = [i for i, s in enumerate(states) if is_new[i] and s.sections - s.scouted >= GAP and _moves(s, pose[i])]
         if not due:
@@ -235,13 +249,14 @@ class Rooms:
         going, near, goal = [states[i] for i in due], Sources(*(x[due] for x in views)), pose[due]
         here = torch.stack([state.pose for state in going]).to(self.device)
         there = ahead(self.camera, here, control[due], moved=displacement_between(self.camera, here, goal))
-        seen = self._composed(going, near, there)
+        seen = self._filled(going, composed(seen_from(near, there), edge=self.camera.edge), there)
         base = latents_of(self.vae, seen.both[:, :1])[:, 0].float()
         noise = torch.cat([self._noise(state) for state in going])
         painted = paint(self.painter, base, shares_of(seen, self.dit.config.latent_size), noise=noise)
         for state, latent, place in zip(going, painted.half().cpu().numpy(), there.cpu(), strict=True):
             state.scouts, state.scouted = (*state.scouts, Scout(latent, place))[-SCOUTS:], state.sections
-        again, index = self._composed(going, near, goal), torch.tensor(due, device=self.device)
+        again = self._filled(going, Pictures(*(x[due] for x in known)), goal)
+        index = torch.tensor(due, device=self.device)
         return Pictures(*(x.index_copy(0, index, y) for x, y in zip(pictures, again, strict=True)))
 
     def _noise(self, state: RoomsState) -> Tensor:
@@ -257,16 +272,16 @@ class Rooms:
         )
         looks = self.looks.of([latent for history in histories for latent in history.latents[slots]])
         images, depths = (part.unflatten(0, valid.shape) for part in looks)
-        return Sources(poses, images, depths, valid)
+        return Sources(poses, unit(images), depths, valid)
 
     def preview_of(self, views: Sources, *, control: Tensor, pose: Tensor) -> Preparation:
         """What `views` show from `pose` (B, 3), to which `control` (B, A) leads; the first is what it goes on from."""
         return self._preparation(control, pose, composed(seen_from(views, pose), edge=self.camera.edge))
 
-    def _composed(self, states: Sequence[RoomsState], views: Sources, pose: Tensor) -> Pictures:
-        """What `views` and the scouts of `states` show from `pose` (B, 3)."""
+    def _filled(self, states: Sequence[RoomsState], pictures: Pictures, pose: Tensor) -> Pictures:
+        """`pictures` from `pose` (B, 3) with what the scouts of `states` show of what they do not."""
         scouts = views_of([state.scouts for state in states], self.looks, device=self.device)
-        return composed(seen_from(views, pose), edge=self.camera.edge, scouts=scouts and seen_from(scouts, pose))
+        return pictures if scouts is None else filled(pictures, seen_from(scouts, pose), edge=self.camera.edge)
 
     def _preparation(self, control: Tensor, pose: Tensor, pictures: Pictures) -> Preparation:
         shown = encoded(self.vae, sharpened(pictures))

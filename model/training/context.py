@@ -17,7 +17,7 @@ from ..packing.schedule import Schedule
 from ..rooms.camera import relative
 from ..rooms.dit import KV, DiT, Phases, Target
 from ..rooms.layout import Group, Layout, LayoutError, layout_of
-from ..rooms.views import SOURCES_AGO, Preview, Sources, preview
+from ..rooms.views import SOURCES_AGO, Preview, Sources, composed, encoded, sharpened
 from ..rooms.world import SCHEDULE
 from .sequences import RECALLED, RECENT, Batch
 from .teachers import Teachers, for_teachers
@@ -101,8 +101,8 @@ def packed_context(model: DiT, batch: Batch, showing: Showing) -> tuple[KV, Tens
     return model.rotate_context(features, phases), bias.to(features.keys.dtype)
 
 
-def previews(teachers: Teachers, batch: Batch, showing: Showing, *, edge: float) -> Preview:
-    """What the frames that are shown show of all targets, B*L of them."""
+def previews(teachers: Teachers, batch: Batch, showing: Showing, *, edge: float, sharpening: bool = False) -> Preview:
+    """What the frames that are shown show of all targets, B*L of them; with `sharpening` as play sharpens it."""
     total = batch.frames.shape[1]
     carried = showing.carried(total - RECENT)
     memory = total + np.array(_BEST_FIRST[: showing.layout.recalled], np.int64)
@@ -121,7 +121,8 @@ def previews(teachers: Teachers, batch: Batch, showing: Showing, *, edge: float)
         depths[:, source].flatten(0, 1),
         (valid[:, source] & is_shown).flatten(0, 1),
     )
-    shown = preview(teachers.vae, sources, edge=edge)
+    pictures = composed(sources, edge=edge)
+    shown = encoded(teachers.vae, sharpened(pictures) if sharpening else pictures)
     return shown._replace(base=shown.base.float(), recalled=shown.recalled.float())
 
 
