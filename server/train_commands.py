@@ -14,8 +14,8 @@ def train(
     stage: Annotated[
         str,
         typer.Argument(
-            help="start, vae, vae-distill, depth, reach, dit, polish, painter, painter-distill, painter-match, export; "
-            "lora, variants."
+            help="start, vae, vae-distill, depth, reach, dit, polish, dit-distill, painter, painter-distill, "
+            "painter-match, export; lora, variants."
         ),
     ],
     folder: Annotated[Path, typer.Argument(help="Checkpoints, logs and samples; training resumes from them.")],

@@ -41,6 +41,9 @@ class DiTConfig:
     camera: Camera = field(default_factory=Camera)
 
 
+QUICK = DiTConfig(depth=4, context_depth=1)  # shipped: distilled from one like the default
+
+
 class Phases(NamedTuple):
     """Unit (or shorter, where pooled) complex numbers by which the channels of a head turn: (..., n, d) each.
 

@@ -190,7 +190,7 @@ def polishing_loss(
     weight = training.fooling * _pull(truth, dit) / _pull(fooling, dit).clamp(min=1e-8)
     telling, smoothness = critic_loss(critic, clean, made.detach(), training.jitter, generator=generator)
     old = sequences.rounds > 0
-    sharpness = _fine_energy(made.detach()) / _fine_energy(clean)
+    sharpness = fine_energy(made.detach()) / fine_energy(clean)
     report = {
         "truth": truth.detach(),
         "fooling": fooling.detach(),
@@ -228,7 +228,7 @@ def _pull(loss: Tensor, dit: DiT) -> Tensor:
     return norm
 
 
-def _fine_energy(latents: Tensor) -> Tensor:
+def fine_energy(latents: Tensor) -> Tensor:
     """Energy (B, L) of what differs from the neighbourhood."""
     flat = latents.flatten(0, 1)
     fine = flat - F.avg_pool2d(flat, 3, 1, 1)

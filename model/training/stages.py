@@ -12,15 +12,17 @@ from typing import TypeVar
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ..rooms.camera import Camera
 from ..rooms.depth import Depth, Reach
+from ..rooms.dit import QUICK as QUICK_DIT
 from ..rooms.dit import DiT, DiTConfig
 from ..rooms.vae import QUICK, VAE, VAEConfig
 from ..rooms.weights import SHIPPED, Networks, load_weights, save_weights
 from .depth import train_depth, train_reach
 from .dit import DiTTraining, train_dit
+from .dit_distill import DiTDistilling, distill_dit
 from .latents import Latents, encode_episodes, load_latents
 from .loop import Run
 from .paint import Painting, train_painter
@@ -57,13 +59,34 @@ class Workshop:
     def run(self, stage: str, steps: int) -> Run:
         return Run(self.folder / stage, steps)
 
+    def has(self, stage: str) -> bool:
+        return self._checkpoint(stage).exists()
+
+    def weights(self, stage: str) -> dict[str, Tensor]:
+        """The EMA weights of `stage`; raises StageError if that has not run."""
+        if not self.has(stage):
+            raise StageError(f"expected {self._checkpoint(stage)}; run `rewander train {stage}` first")
+        found: dict[str, Tensor] = torch.load(self._checkpoint(stage), map_location="cpu", weights_only=True)["ema"]
+        return found
+
     def trained(self, stage: str, network: Network) -> Network:
         """`network` with the EMA weights of `stage`; raises StageError if that has not run."""
-        path = self.folder / stage / "checkpoint.pt"
-        if not path.exists():
-            raise StageError(f"expected {path}; run `rewander train {stage}` first")
-        network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True)["ema"])
+        network.load_state_dict(self.weights(stage))
         return network.eval().to(self.device)
+
+    def dit(self) -> DiT:
+        """The transformer as `dit` left it, or as `start` put it there: with fewer blocks if it is a distilled one."""
+        return self.trained("dit", DiT(self._dit_config()))
+
+    def polished(self) -> DiT:
+        return self.trained("polish", Contest(DiT(self._dit_config()), Critic())).dit
+
+    def _dit_config(self) -> DiTConfig:
+        is_quick = not any(name.startswith(f"blocks.{QUICK_DIT.depth}.") for name in self.weights("dit"))
+        return QUICK_DIT if is_quick else DiTConfig()
+
+    def _checkpoint(self, stage: str) -> Path:
+        return self.folder / stage / "checkpoint.pt"
 
     def latents(self) -> Latents:
         """The encoded episodes; what is missing is encoded now."""
@@ -102,18 +125,23 @@ def stage_dit(shop: Workshop, *, steps: int, seed: int) -> None:
 
 def stage_polish(shop: Workshop, *, steps: int, seed: int) -> None:
     torch.manual_seed(seed)
-    model = shop.trained("dit", DiT(DiTConfig())).train()
-    polish(shop.latents(), model, _teachers(shop), shop.run("polish", steps), Polishing(), seed=seed)
+    polish(shop.latents(), shop.dit().train(), _teachers(shop), shop.run("polish", steps), Polishing(), seed=seed)
+
+
+def stage_dit_distill(shop: Workshop, *, steps: int, seed: int) -> None:
+    torch.manual_seed(seed)
+    dits = Distilled(DiT(QUICK_DIT).to(shop.device), shop.polished())
+    distill_dit(shop.latents(), dits, _teachers(shop), shop.run("dit-distill", steps), DiTDistilling(), seed=seed)
 
 
 def stage_painter(shop: Workshop, *, steps: int, seed: int) -> None:
-    """Begins from the transformer as it was before its polishing, which taught it to ignore noise.
+    """Begins from the transformer, as many blocks as it has, before its polishing, which taught it to ignore noise.
 
     An early painter, which its distilling needs, is trained first and gone on from.
     """
-    known = shop.trained("dit", DiT(DiTConfig())).state_dict()
+    known = shop.weights("dit")
     model, painting = _painter().to(shop.device), Painting(is_compiled=_can_compile())
-    model.load_state_dict({name: known[name] for name in model.state_dict()})
+    model.load_state_dict({name: known.get(name, value) for name, value in model.state_dict().items()})
     data, teachers = shop.latents(), _teachers(shop)
     for run in (shop.run("painter-early", max(1, round(EARLY * steps))), shop.run("painter", steps)):
         model = train_painter(data, model, teachers, run, painting, seed=seed).requires_grad_(True)
@@ -155,6 +183,7 @@ STAGES: dict[str, tuple[Callable[..., None], int]] = {  # and their usual number
     "reach": (stage_reach, 6_000),
     "dit": (stage_dit, 50_000),
     "polish": (stage_polish, 10_000),
+    "dit-distill": (stage_dit_distill, 2_400),
     "painter": (stage_painter, 10_000),
     "painter-distill": (stage_painter_distill, 700),
     "painter-match": (stage_painter_match, 800),
@@ -162,8 +191,9 @@ STAGES: dict[str, tuple[Callable[..., None], int]] = {  # and their usual number
 
 
 def start(shop: Workshop, weights: Path = SHIPPED) -> None:
-    """Begin every stage but `vae` and `polish` from `weights` instead of from nothing, to teach them other episodes.
+    """Begin every stage but `vae`, `polish` and `dit-distill` from `weights` instead of from nothing.
 
+    So they can be taught other episodes. `polish` goes on from the distilled transformer and exports that.
     Raises StageError where the folder has been trained in already.
     """
     networks, _ = load_weights(weights)
@@ -179,12 +209,15 @@ def start(shop: Workshop, weights: Path = SHIPPED) -> None:
 
 
 def export(shop: Workshop, folder: Path) -> None:
-    """Write what `rooms` is loaded from: the EMA networks and frames to start worlds from."""
+    """Write what `rooms` is loaded from: the EMA networks and frames to start worlds from.
+
+    The transformer is the distilled one; where that stage has not run, the polished one.
+    """
     networks = Networks(
         shop.trained("vae-distill", VAE(QUICK)),
         shop.trained("depth", Depth()),
         shop.trained("reach", Reach()),
-        shop.trained("polish", Contest(DiT(DiTConfig()), Critic())).dit,
+        shop.trained("dit-distill", DiT(QUICK_DIT)) if shop.has("dit-distill") else shop.polished(),
         shop.trained("painter-match", Match(_painter(), _painter())).student,
     )
     save_weights(folder, networks, open_views(shop.latents()))
