@@ -75,15 +75,15 @@ class Workshop:
         return network.eval().to(self.device)
 
     def dit(self) -> DiT:
-        """The transformer as `dit` left it, or as `start` put it there: with fewer blocks if it is a distilled one."""
         return self.trained("dit", DiT(self._dit_config()))
 
     def polished(self) -> DiT:
         return self.trained("polish", Contest(DiT(self._dit_config()), Critic())).dit
 
     def _dit_config(self) -> DiTConfig:
-        is_quick = not any(name.startswith(f"blocks.{QUICK_DIT.depth}.") for name in self.weights("dit"))
-        return QUICK_DIT if is_quick else DiTConfig()
+        """Of the transformer that is polished: what `start` put there is a distilled one."""
+        is_long = any(name.startswith(f"blocks.{QUICK_DIT.depth}.") for name in self.weights("dit"))
+        return DiTConfig() if is_long else QUICK_DIT
 
     def _checkpoint(self, stage: str) -> Path:
         return self.folder / stage / "checkpoint.pt"
@@ -125,7 +125,8 @@ def stage_dit(shop: Workshop, *, steps: int, seed: int) -> None:
 
 def stage_polish(shop: Workshop, *, steps: int, seed: int) -> None:
     torch.manual_seed(seed)
-    polish(shop.latents(), shop.dit().train(), _teachers(shop), shop.run("polish", steps), Polishing(), seed=seed)
+    model, run = shop.dit().train(), shop.run("polish", steps)
+    polish(shop.latents(), model, _teachers(shop), run, Polishing(), seed=seed)
 
 
 def stage_dit_distill(shop: Workshop, *, steps: int, seed: int) -> None:
@@ -193,7 +194,7 @@ STAGES: dict[str, tuple[Callable[..., None], int]] = {  # and their usual number
 def start(shop: Workshop, weights: Path = SHIPPED) -> None:
     """Begin every stage but `vae`, `polish` and `dit-distill` from `weights` instead of from nothing.
 
-    So they can be taught other episodes. `polish` goes on from the distilled transformer and exports that.
+    So they can be taught other episodes: `polish` goes on from the distilled transformer.
     Raises StageError where the folder has been trained in already.
     """
     networks, _ = load_weights(weights)

@@ -8,6 +8,7 @@ from safetensors.numpy import save_file
 from model.evaluation.rollout import Record, rollout
 from model.rooms.camera import Camera
 from model.rooms.depth import Reach
+from model.rooms.dit import QUICK
 from model.rooms.weights import load_weights
 from model.rooms.world import load
 from model.training.depth import train_reach
@@ -56,9 +57,9 @@ def test_stages_begin_from_weights_once(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore:.torch.jit.script_method.:DeprecationWarning")  # by torch's own compiler
-def test_from_recording_to_weights_that_play(tmp_path: Path) -> None:
-    """Every stage for a step or two, then the exported weights through the loader and a rollout."""
+def test_from_recording_to_weights_that_play(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every stage for a step or two, then the exported weights through the loader, a rollout and stages again."""
+    monkeypatch.setenv("PATH", str(tmp_path))  # no compiler, which takes minutes
     recording = Recording(tmp_path / "episodes", length=50)
     recording.folder.mkdir()
     for seed in range(2):
@@ -73,6 +74,11 @@ def test_from_recording_to_weights_that_play(tmp_path: Path) -> None:
     _, frames = rollout(model, [one], first=30, frames=2)
     assert frames.shape == (1, 2, 128, 128, 3)
     assert np.ptp(frames) > 0
+    taught = Workshop(tmp_path / "taught", recording.folder)
+    start(taught, tmp_path / "weights")
+    STAGES["polish"][0](taught, steps=1, seed=0)
+    export(taught, tmp_path / "other")
+    assert load(tmp_path / "other").dit.config == QUICK  # what is polished is the distilled one
     (tmp_path / "weights" / "dit.safetensors").unlink()
     with pytest.raises(FileNotFoundError, match=r"there is no dit\.safetensors"):
         load(tmp_path / "weights")
