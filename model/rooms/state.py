@@ -3,6 +3,7 @@
 Legend: B jobs, m context tokens, n target tokens, H heads, d head size, C x h x w one latent.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -28,6 +29,15 @@ class RoomsState:
     cache: Cache = field(default_factory=dict)
     scouts: tuple[Scout, ...] = ()
     scouted: int = -GAP  # the section before which the last scout was sent
+
+    def moves_to(self, pose: Tensor) -> bool:
+        """Whether `pose` (3,) is another than that of the last frame."""
+        return not torch.equal(pose.cpu(), self.pose)
+
+    def noise(self, shape: Sequence[int]) -> Tensor:
+        """What the next frame is made from, of `shape` (C, h, w): (1, C, h, w)."""
+        generator = torch.Generator().manual_seed((self.seed * 1_000_003 + self.sections + 1) % 2**63)
+        return torch.randn((1, *shape), generator=generator)
 
 
 class Preparation(NamedTuple):

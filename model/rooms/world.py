@@ -23,21 +23,11 @@ from .dit import KV, Target
 from .geometry import ground_map
 from .layout import check_live, layout_of
 from .looks import LooksCache, unit
-from .scouting import GAP, NEWS, SCOUTS, Scout, ahead, news, paint, views_of
+from .scouting import GAP
+from .scouts import Scouts
 from .state import Preparation, RoomsJob, RoomsState
 from .tuned import load_tuned
-from .views import (
-    Pictures,
-    Sources,
-    composed,
-    encoded,
-    filled,
-    latents_of,
-    seen_from,
-    shares_of,
-    sharpened,
-    sources_ago,
-)
+from .views import Pictures, Sources, composed, encoded, seen_from, sharpened, sources_ago
 from .weights import SHIPPED, Networks
 
 SCHEDULE = "f1k1f4s2f1s1f16k4f2k2f1k1_g1"
@@ -86,6 +76,7 @@ class Rooms:
         self.reach, self.starts = networks.reach.float(), starts
         self.camera, self.codebook = self.dit.config.camera, codebook
         self.looks = LooksCache(self.vae, self.depth, dtype, self.device)
+        self.scouts = Scouts(self.vae, self.painter, self.looks, self.device)
         self.sigmas = flow_sigmas(steps)
         self.sends_scouts = True  # without them, what nobody has seen is made up as it comes into view
         size, channels = self.dit.config.latent_size, self.dit.config.latent_channels
@@ -153,7 +144,7 @@ class Rooms:
         prepared = self.prepare(states, controls, seen, moved=moved, scouting=self.sends_scouts)
         jobs = self.start(states, prepared, shown)
         for job, history in zip(jobs, histories, strict=True):
-            if not _moves(job.state, job.prepared.pose[0]):  # nothing moves in this world but the camera
+            if not job.state.moves_to(job.prepared.pose[0]):  # nothing moves in this world but the camera
                 job.noisy, job.sigmas = _tensor(history.latents[-1:]).to(self.device), [0.0]
         return jobs
 
@@ -165,7 +156,7 @@ class Rooms:
         jobs = []
         for state, part, own in zip(states, parts, shown, strict=True):
             context, bias = self.contexts.pack(own, pose=part.pose[0].cpu(), now=state.sections + 1)
-            noisy = self._noise(state)
+            noisy = state.noise(self.spec.latent_shape).to(self.device)
             jobs.append(RoomsJob(state, part, context, bias, noisy, self.sigmas))
         return jobs
 
@@ -232,37 +223,8 @@ class Rooms:
         pose = move(self.camera, pose, torch.cat([moved, control[:, 2:]], 1))
         known = composed(seen_from(views, pose), edge=self.camera.edge)
         if scouting:
-            pictures = self._scouted(states, views, control, pose, known=known)
-        else:
-            pictures = self._filled(states, known, pose)
-        return self._preparation(control, pose, pictures)
-
-    def _scouted(
-        self, states: Sequence[RoomsState], views: Sources, control: Tensor, pose: Tensor, *, known: Pictures
-    ) -> Pictures:
-        """`known` pictures with what scouts show, of which those go first that sessions miss."""
-        pictures = self._filled(states, known, pose)
-        is_new = (news(shares_of(pictures, self.dit.config.latent_size)) > NEWS).tolist()
-        due = [i for i, s in enumerate(states) if is_new[i] and s.sections - s.scouted >= GAP and _moves(s, pose[i])]
-        if not due:
-            return pictures
-        going, near, goal = [states[i] for i in due], Sources(*(x[due] for x in views)), pose[due]
-        here = torch.stack([state.pose for state in going]).to(self.device)
-        there = ahead(self.camera, here, control[due], moved=displacement_between(self.camera, here, goal))
-        seen = self._filled(going, composed(seen_from(near, there), edge=self.camera.edge), there)
-        base = latents_of(self.vae, seen.both[:, :1])[:, 0].float()
-        noise = torch.cat([self._noise(state) for state in going])
-        painted = paint(self.painter, base, shares_of(seen, self.dit.config.latent_size), noise=noise)
-        for state, latent, place in zip(going, painted.half().cpu().numpy(), there.cpu(), strict=True):
-            state.scouts, state.scouted = (*state.scouts, Scout(latent, place))[-SCOUTS:], state.sections
-        again = self._filled(going, Pictures(*(x[due] for x in known)), goal)
-        index = torch.tensor(due, device=self.device)
-        return Pictures(*(x.index_copy(0, index, y) for x, y in zip(pictures, again, strict=True)))
-
-    def _noise(self, state: RoomsState) -> Tensor:
-        """What the session's next frame is made from: (1, C, h, w)."""
-        generator = torch.Generator().manual_seed((state.seed * 1_000_003 + state.sections + 1) % 2**63)
-        return torch.randn((1, *self.spec.latent_shape), generator=generator).to(self.device)
+            return self._preparation(control, pose, self.scouts.sent(states, views, control, pose, known=known))
+        return self._preparation(control, pose, self.scouts.filled(states, known, pose))
 
     def views(self, histories: Sequence[History], slots: Sequence[int]) -> Sources:
         """What `slots` of each history show, at their poses in the world."""
@@ -277,11 +239,6 @@ class Rooms:
     def preview_of(self, views: Sources, *, control: Tensor, pose: Tensor) -> Preparation:
         """What `views` show from `pose` (B, 3), to which `control` (B, A) leads; the first is what it goes on from."""
         return self._preparation(control, pose, composed(seen_from(views, pose), edge=self.camera.edge))
-
-    def _filled(self, states: Sequence[RoomsState], pictures: Pictures, pose: Tensor) -> Pictures:
-        """`pictures` from `pose` (B, 3) with what the scouts of `states` show of what they do not."""
-        scouts = views_of([state.scouts for state in states], self.looks, device=self.device)
-        return pictures if scouts is None else filled(pictures, seen_from(scouts, pose), edge=self.camera.edge)
 
     def _preparation(self, control: Tensor, pose: Tensor, pictures: Pictures) -> Preparation:
         shown = encoded(self.vae, sharpened(pictures))
@@ -385,10 +342,6 @@ def gains_by_bfloat16(capabilities: Mapping[str, object]) -> bool:
     """
     has_vectors = bool(capabilities.get("avx512_bf16")) and "Intel" not in str(capabilities.get("cpu_name"))
     return has_vectors or any(bool(capabilities.get(name)) for name in ("amx_bf16", "bf16"))
-
-
-def _moves(state: RoomsState, pose: Tensor) -> bool:
-    return not torch.equal(pose.cpu(), state.pose)
 
 
 def _join(parts: list[Tensor], dim: int = 0) -> Tensor:

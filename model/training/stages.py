@@ -60,13 +60,13 @@ class Workshop:
         return Run(self.folder / stage, steps)
 
     def has(self, stage: str) -> bool:
-        return self._checkpoint(stage).exists()
+        return self.checkpoint(stage).exists()
 
     def weights(self, stage: str) -> dict[str, Tensor]:
         """The EMA weights of `stage`; raises StageError if that has not run."""
         if not self.has(stage):
-            raise StageError(f"expected {self._checkpoint(stage)}; run `rewander train {stage}` first")
-        found: dict[str, Tensor] = torch.load(self._checkpoint(stage), map_location="cpu", weights_only=True)["ema"]
+            raise StageError(f"expected {self.checkpoint(stage)}; run `rewander train {stage}` first")
+        found: dict[str, Tensor] = torch.load(self.checkpoint(stage), map_location="cpu", weights_only=True)["ema"]
         return found
 
     def trained(self, stage: str, network: Network) -> Network:
@@ -85,7 +85,7 @@ class Workshop:
         is_long = any(name.startswith(f"blocks.{QUICK_DIT.depth}.") for name in self.weights("dit"))
         return DiTConfig() if is_long else QUICK_DIT
 
-    def _checkpoint(self, stage: str) -> Path:
+    def checkpoint(self, stage: str) -> Path:
         return self.folder / stage / "checkpoint.pt"
 
     def latents(self) -> Latents:
@@ -202,7 +202,7 @@ def start(shop: Workshop, weights: Path = SHIPPED) -> None:
     by_stage = networks._asdict() | {"painter-distill": painter, "painter-match": Match(painter, painter)}
     by_stage["vae-distill"] = by_stage.pop("vae")
     for name, network in by_stage.items():
-        path = shop.folder / name / "checkpoint.pt"
+        path = shop.checkpoint(name)
         if path.exists():
             raise StageError(f"expected a new folder to begin from {weights}, but {path} is there")
         path.parent.mkdir(parents=True, exist_ok=True)
