@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -11,6 +11,7 @@ import numpy as np
 
 from memory_bank import BankConfig, MemoryBank, ModeName, Query
 from model.evaluation.drift import drifting, looks, pooled_drift, steadiness, true_walk
+from model.evaluation.likeness import Glimpses, glimpses
 from model.evaluation.pictures import spaced, strip
 from model.evaluation.programs import autopilot
 from model.evaluation.report import write_report
@@ -36,7 +37,9 @@ PROTOCOLS = ("forward", "revisit", "loop", "drift", "control", "retrieval", "aut
 _CAPACITY = 4096  # of a session's bank in long play, the engine's default
 _TIMED: tuple[ModeName, ...] = ("sequel", "view", "pose", "similar")
 _BATCH_FRAMES = 32  # of long play, looked at together
-_START_SEED = 12_000_000  # floor plans of long play; no set and no training has them
+_KEPT, _STRIP = 60, 12  # frames of a long run that are held against true ones, and those of them that are drawn
+_THIRDS = ("first", "second", "last")  # of a long run
+_START_SEED, _GLIMPSES_SEED = 12_000_000, 13_000_000  # floor plans of long play; no set and no training has them
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +53,7 @@ class Options:
     extent: Extent = Extent()
     long_runs: int = 20
     long_frames: int = 10_000
+    glimpses: int = 240  # of other rooms, that long runs are held against
     cost_entries: tuple[int, ...] = (1_000, 10_000, 100_000, 1_000_000)
 
 
@@ -73,7 +77,9 @@ def evaluate(model: Rooms, options: Options, *, tell: Callable[[str], None]) -> 
         "drift": lambda: run_drift(suite, ours),
         "control": lambda: run_control(suite, ours),
         "retrieval": lambda: run_retrieval(suite),
-        "autopilot": lambda: run_autopilot(suite, runs=options.long_runs, frames=options.long_frames),
+        "autopilot": lambda: run_autopilot(
+            suite, runs=options.long_runs, frames=options.long_frames, num_glimpses=options.glimpses
+        ),
         "cost": lambda: run_cost(suite, options.cost_entries),
     }
     flat: dict[str, float] = {}
@@ -83,30 +89,43 @@ def evaluate(model: Rooms, options: Options, *, tell: Callable[[str], None]) -> 
     return flat
 
 
-def run_autopilot(suite: Suite, *, runs: int, frames: int, clock: Callable[[], float] = time.perf_counter) -> None:
+def run_autopilot(
+    suite: Suite, *, runs: int, frames: int, num_glimpses: int, clock: Callable[[], float] = time.perf_counter
+) -> None:
     """Long play on blind controls: Eq. 7 and motion beside the truth's, time per frame, pictures.
 
-    `autopilot.time_ratio` is the time per frame of the last tenth over that of the second tenth.
+    `autopilot.time_ratio` is the time per frame of the last tenth over that of the second tenth. `autopilot.unlike`
+    says how far the first, second and last third of all runs are from `num_glimpses` of other rooms (see `likeness`),
+    and `autopilot.unlike_truth` the same of the true walks.
     """
     shown, true = [], []
+    keep = spaced(frames, min(frames, _KEPT))
+    kept, kept_true = list[np.ndarray](), list[np.ndarray]()
     for start in range(0, runs, suite.model.spec.max_batch):
         seeds = [_START_SEED + i for i in range(start, min(runs, start + suite.model.spec.max_batch))]
         steering = [np.stack(list(islice(autopilot(np.random.default_rng(seed)), frames))) for seed in seeds]
         suite.tell(f"autopilot, {len(seeds)} runs of {frames} frames: the truth")
-        walks = [true_walk(suite.model, row, seed=seed) for row, seed in zip(steering, seeds, strict=True)]
+        walks = [true_walk(suite.model, row, seed=s, keep=keep) for row, s in zip(steering, seeds, strict=True)]
         suite.tell(f"autopilot, {len(seeds)} runs of {frames} frames: the model")
-        flight = _fly(suite.model, [walk.start for walk in walks], np.stack(steering), clock)
+        flight = _fly(suite.model, [walk.start for walk in walks], np.stack(steering), clock, keep=keep)
         for seed, looked, walk in zip(seeds, flight.looks, walks, strict=True):
             suite.figures.add_all("autopilot", drifting(looked, walk.looks), video=str(seed))
         suite.figures.add("autopilot.time_ratio", flight.time_ratio, video=str(start))
         _save_flight(suite.out / f"autopilot-{start:02d}.png", flight.kept, seeds)
         shown += list(flight.looks)
         true += [walk.looks for walk in walks]
+        kept += list(flight.kept)
+        kept_true += [walk.kept for walk in walks]
     for i, row in enumerate(steadiness(shown, true)):
         suite.figures.add_all("autopilot", row, video=str(_START_SEED + i))
     suite.curves.long = {"generated": shown, "truth": true}
     suite.figures.add_all("autopilot.pooled", pooled_drift(shown), video="all")
     suite.figures.add_all("autopilot.pooled_truth", pooled_drift(true), video="all")
+    size = suite.model.spec.frame_shape[0]
+    rooms = Glimpses(suite.model, glimpses(num_glimpses, size=size, first_seed=_GLIMPSES_SEED))
+    for key, seen in (("unlike", kept), ("unlike_truth", kept_true)):
+        for name, part in zip(_THIRDS, np.array_split(np.stack(seen), len(_THIRDS), axis=1), strict=True):
+            suite.figures.add(f"autopilot.{key}.{name}", rooms.unlikeness(np.concatenate(list(part))), video="all")
 
 
 def run_cost(suite: Suite, sizes: Sequence[int]) -> None:
@@ -150,14 +169,19 @@ def recall_cost(spec: ModelSpec, *, entries: int, rounds: int = 20) -> dict[str,
 @dataclass(frozen=True, slots=True)
 class _Flight:
     looks: np.ndarray  # (R, T, 4)
-    kept: np.ndarray  # (R, n, H, W, 3): a few frames, evenly spaced
+    kept: np.ndarray  # (R, n, H, W, 3): some of the frames
     time_ratio: float
 
 
-def _fly(model: WorldModel, images: Sequence[np.ndarray], controls: np.ndarray, clock: Callable[[], float]) -> _Flight:
+def _fly(
+    model: WorldModel,
+    images: Sequence[np.ndarray],
+    controls: np.ndarray,
+    clock: Callable[[], float],
+    *,
+    keep: Container[int],
+) -> _Flight:
     """Play from `images` by `controls` (R, T, A), looking at the frames as they come."""
-    num_frames = controls.shape[1]
-    keep = set(spaced(num_frames, min(num_frames, 12)))
     kept: list[np.ndarray] = []
     rows: list[np.ndarray] = []
     openings = [Opening(image=image, prompt="", seed=i) for i, image in enumerate(images)]
@@ -181,7 +205,7 @@ def _time_ratio(spent: np.ndarray) -> float:
 def _save_flight(path: Path, kept: np.ndarray, seeds: Sequence[int]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     rows = {f"seed {seed}": frames for seed, frames in zip(seeds, kept, strict=True)}
-    strip(rows, range(kept.shape[1])).save(path)
+    strip(rows, spaced(kept.shape[1], min(kept.shape[1], _STRIP))).save(path)
 
 
 def _synthetic_bank(num: int, spec: ModelSpec, *, num_later: int) -> tuple[MemoryBank, np.ndarray, np.ndarray]:

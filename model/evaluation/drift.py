@@ -3,7 +3,7 @@
 A frozen picture does not drift, so every figure comes with the motion of the same stretch.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -76,21 +76,23 @@ class Walk(NamedTuple):
 
     start: np.ndarray  # (H, W, 3) uint8: the first frame, as rendered
     looks: np.ndarray  # (T, 4) of the frames after it
+    kept: np.ndarray  # (n, H, W, 3) uint8: some of these frames
 
 
-def true_walk(model: Rooms, controls: np.ndarray, *, seed: int) -> Walk:
-    """Walk a floor plan by `controls` (T, 3) and look at it.
+def true_walk(model: Rooms, controls: np.ndarray, *, seed: int, keep: Container[int]) -> Walk:
+    """Walk a floor plan by `controls` (T, 3) and look at it, keeping the frames at the times in `keep`.
 
     The frames are seen through the VAE, as generated ones are.
     """
     parts = _walked(controls, seed=seed, size=model.spec.frame_shape[0])
     first = next(parts)
-    before, rows = decoded(model, encoded(model, first))[0], []
+    before, rows, kept = decoded(model, encoded(model, first))[0], list[np.ndarray](), list[np.ndarray]()
     for frames in parts:
         shown = decoded(model, encoded(model, frames))
+        kept += [frame for now, frame in enumerate(shown, len(rows) * _FRAMES_AT_ONCE) if now in keep]
         rows.append(looks(shown, before))
         before = shown[-1]
-    return Walk(first[0], np.concatenate(rows))
+    return Walk(first[0], np.concatenate(rows), np.stack(kept))
 
 
 def _walked(controls: np.ndarray, *, seed: int, size: int) -> Iterator[np.ndarray]:

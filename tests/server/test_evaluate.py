@@ -17,7 +17,13 @@ from .tiny_model import TinyModel
 
 def options(tmp_path, **changes) -> Options:
     extent = Extent(videos=2, runs=2, seeds=1, columns=("reckoned",), sets=("spin-90",))
-    settings = {"methods": ("off", "ours"), "extent": extent, "long_runs": 2, "long_frames": 40} | changes
+    settings = {
+        "methods": ("off", "ours"),
+        "extent": extent,
+        "long_runs": 2,
+        "long_frames": 40,
+        "glimpses": 20,
+    } | changes
     return Options(tmp_path / "sets", tmp_path / "out", **settings)
 
 
@@ -30,6 +36,7 @@ def test_an_evaluation_writes_its_report_and_returns_flat_figures(tmp_path):
     for key in ("rgt.all.reckoned.ours.revisit.psnr", "gain.ours_over_off", "autopilot.sharpness", "cost.n50.pose_us"):
         assert key in flat
     assert flat["autopilot.motion_ratio.videos"] == 2
+    assert flat["autopilot.unlike.last"] > 0 and flat["autopilot.unlike_truth.first"] > 0
     report = (tmp_path / "out" / "report.md").read_text()
     assert "| ours |" in report and "## Bars" in report
     assert (tmp_path / "out" / "autopilot-00.png").exists() and (tmp_path / "out" / "revisit-spin-90-00.png").exists()
