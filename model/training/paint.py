@@ -1,7 +1,8 @@
 """Train the painter of `rooms`: flow matching of what nobody has seen, in single frames behind the masks of play.
 
 Half of a batch are previews of recorded walks at up to eight times their speed, as a scout meets them; the other half
-any recorded frames behind the same masks, which cost nothing to make. No context: what is known is in the frame.
+any recorded frames behind the same masks, which cost nothing to make. No context: what is known is in the frame,
+and worn as at play.
 
 Legend: n frames, C x h x w one latent.
 """
@@ -13,8 +14,8 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
+from ..rooms.camera import Camera
 from ..rooms.dit import DiT, Target
 from ..rooms.scouting import blanked, known, news
 from .context import previews, shipped
@@ -23,6 +24,7 @@ from .latents import Latents
 from .loop import Run, fit
 from .sequences import RECENT, Batch, Drawing, draw, noise_like
 from .teachers import Teachers, freeze, with_own_depth
+from .wear import Wear, repainted, steps_back, with_repainted, worn
 
 Predict = Callable[[Target], Tensor]
 _ATTEMPTS = 20
@@ -37,12 +39,19 @@ class Painting:
     every: int = 2  # steps from one batch of new previews to the next
     pool: int = 6_000  # previews that are kept, each used several times, from other noise
     unknown: tuple[float, float] = (0.04, 0.9)  # share of a preview that nothing shows
-    blur: float = 0.6  # up to this much of what is known is blurred, in 40 % of frames: scouts follow scouts
-    noise: float = 0.15  # up to this standard deviation on what is known, in half of the frames
+    wear: Wear = Wear()
     pure: float = 0.15  # share of frames at pure noise
     shift: float = 1.0  # of all other noise levels towards noise
     nothing: float = 0.06  # share of frames of which nothing is known: see `scouting.flat`
+    camera: Camera = field(default_factory=Camera)
     is_compiled: bool = False  # steps take 0.6 of the time, and need a C++ compiler
+
+
+class Learning(NamedTuple):
+    """A painter, and who paints again some of what it is shown, if anybody does (see `wear`)."""
+
+    painter: DiT
+    wearing: DiT | None = None
 
 
 class Masked(NamedTuple):
@@ -56,8 +65,9 @@ class Masked(NamedTuple):
 class Pool:
     """Previews with something unknown, each used several times, from other noise."""
 
-    def __init__(self, data: Latents, teachers: Teachers, painting: Painting, *, edge: float) -> None:
-        self._data, self._teachers, self._painting, self._edge = data, teachers, painting, edge
+    def __init__(self, data: Latents, teachers: Teachers, painting: Painting, *, wearing: DiT | None) -> None:
+        """`wearing` is the painter that paints again what is known; without one it is as recorded."""
+        self._data, self._teachers, self._painting, self._wearing = data, teachers, painting, wearing
         self.previews: list[Masked] = []
 
     def draw(self, step: int, *, rng: np.random.Generator, generator: torch.Generator) -> Masked:
@@ -70,24 +80,38 @@ class Pool:
             if self.previews and not is_due:
                 break
             self.previews += new_previews(
-                self._data, self._teachers, self._painting, edge=self._edge, rng=rng, generator=generator
+                self._data, self._teachers, self._painting, self._wearing, rng=rng, generator=generator
             )
             is_due = False
         if not self.previews:
             raise ValueError(f"expected walks that show something new, got none in {_ATTEMPTS} batches")
         del self.previews[: -self._painting.pool]
         shown = behind_masks(self._data, self.previews, self._painting, rng=rng)
-        return shown._replace(base=worn(shown, self._painting, generator))
+        if self._wearing is not None:
+            shown = self._repainted(self._wearing, shown, rng=rng, generator=generator)
+        return shown._replace(base=worn(shown.base, shown.shares, self._painting.wear, generator))
+
+    def _repainted(
+        self, painter: DiT, shown: Masked, *, rng: np.random.Generator, generator: torch.Generator
+    ) -> Masked:
+        """With some of the recorded frames, which are the last, painted again."""
+        wear = self._painting.wear
+        last = slice(len(shown.base) - max(1, round(wear.frames * (len(shown.base) // 2))), None)
+        first = steps_back(wear, len(shown.base[last]), rng).to(shown.base.device)
+        made = repainted(painter, shown.clean[last], first, generator) * known(shown.shares[last])
+        return shown._replace(base=torch.cat([shown.base[: last.start], made]))
 
 
-def train_painter(data: Latents, model: DiT, teachers: Teachers, run: Run, painting: Painting, *, seed: int = 0) -> DiT:
-    """Train `model` on `data`; returns the EMA model.
+def train_painter(
+    data: Latents, learning: Learning, teachers: Teachers, run: Run, painting: Painting, *, seed: int = 0
+) -> DiT:
+    """Train the painter on `data`; returns the EMA model.
 
     Raises ValueError if no walk shows anything new.
     """
     freeze(teachers)
-    predict = predicting(model, painting)
-    pool = Pool(data, teachers, painting, edge=model.config.camera.edge)
+    model = learning.painter
+    predict, pool = predicting(model, painting), Pool(data, teachers, painting, wearing=learning.wearing)
 
     def loss(_model: nn.Module, step: int) -> dict[str, Tensor]:
         rng = np.random.default_rng((seed, step))
@@ -108,17 +132,23 @@ def new_previews(
     data: Latents,
     teachers: Teachers,
     painting: Painting,
+    wearing: DiT | None,
     *,
-    edge: float,
     rng: np.random.Generator,
     generator: torch.Generator,
 ) -> list[Masked]:
-    """What is known of the targets of a few sequences, one by one, as far as enough of them is not."""
+    """What is known of the targets of a few sequences, one by one, as far as enough of them is not.
+
+    Some sequences are painted again by `wearing` first.
+    """
     batch = Batch(*(x.to(generator.device) for x in draw(data, painting.drawing, rng)))
+    clean = batch.clip[:, RECENT:].flatten(0, 1)
     batch = with_own_depth(teachers, batch, painting.own_depth, generator)
+    if wearing is not None:
+        batch = with_repainted(wearing, teachers, batch, painting.wear, rng=rng, generator=generator)
     with torch.no_grad():
-        shown = previews(teachers, batch, shipped(data.latents.shape[-1]), edge=edge)
-    clean, unknown, (least, most) = batch.clip[:, RECENT:].flatten(0, 1), news(shown.shares), painting.unknown
+        shown = previews(teachers, batch, shipped(data.latents.shape[-1]), edge=painting.camera.edge)
+    unknown, (least, most) = news(shown.shares), painting.unknown
     chosen, base = ((unknown > least) & (unknown < most)).nonzero().flatten(), blanked(shown.base, shown.shares)
     return [Masked(*row) for row in zip(base[chosen], shown.shares[chosen], clean[chosen], strict=True)]
 
@@ -133,21 +163,6 @@ def behind_masks(data: Latents, pool: Sequence[Masked], painting: Painting, *, r
     clean = torch.from_numpy(np.asarray(data.latents[e, t], np.float32)).to(masks.device)
     recorded = Masked(clean * known(masks), masks, clean)
     return Masked(*(torch.cat([torch.stack(a), b]) for a, b in zip(zip(*met, strict=True), recorded, strict=True)))
-
-
-def worn(shown: Masked, painting: Painting, generator: torch.Generator) -> Tensor:
-    """The base, for some frames as blurred and noisy as what was painted before is."""
-
-    def some(share: float, most: float) -> Tensor:
-        level, chosen = (
-            torch.rand(len(shown.base), 1, 1, 1, generator=generator, device=generator.device) for _ in "ab"
-        )
-        return level * most * (chosen < share)
-
-    inside = known(shown.shares)
-    blurred = F.avg_pool2d(shown.base, 3, 1, 1) / F.avg_pool2d(inside, 3, 1, 1).clamp(min=0.1) * inside
-    base = torch.lerp(shown.base, blurred, some(0.4, painting.blur))
-    return base + inside * some(0.5, painting.noise) * noise_like(base, generator)
 
 
 def painting_loss(predict: Predict, shown: Masked, painting: Painting, generator: torch.Generator) -> dict[str, Tensor]:

@@ -77,7 +77,7 @@ def distill_painter(
     early, teacher, predict = (
         predicting(model, painting) for model in (painters.early, painters.teacher, painters.student)
     )
-    pool = Pool(data, teachers, painting, edge=student.config.camera.edge)
+    pool = Pool(data, teachers, painting, wearing=painters.early)
     pairs, own = list[Pair](), list[Tensor]()
 
     def guided(target: Target) -> Tensor:

@@ -68,7 +68,8 @@ def match_painter(
     match = Match(student, copy.deepcopy(painters.teacher).train())
     painters.teacher.requires_grad_(False)
     real, fake, learning = (predicting(model, painting) for model in (painters.teacher, match.fake, student))
-    pool, own = Pool(data, teachers, painting, edge=student.config.camera.edge), list[Tensor]()
+    wearing = copy.deepcopy(student).eval().requires_grad_(False)
+    pool, own = Pool(data, teachers, painting, wearing=wearing), list[Tensor]()
 
     def loss(_model: nn.Module, step: int) -> dict[str, Tensor]:
         rng = np.random.default_rng((seed, step))

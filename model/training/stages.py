@@ -25,7 +25,7 @@ from .dit import DiTTraining, train_dit
 from .dit_distill import DiTDistilling, distill_dit
 from .latents import Latents, encode_episodes, load_latents
 from .loop import Run
-from .paint import Painting, train_painter
+from .paint import Learning, Painting, train_painter
 from .paint_distill import Distilling, Painters, distill_painter
 from .paint_match import Distilled, Match, Matching, match_painter
 from .polish import Contest, Critic, Polishing, polish
@@ -138,14 +138,16 @@ def stage_dit_distill(shop: Workshop, *, steps: int, seed: int) -> None:
 def stage_painter(shop: Workshop, *, steps: int, seed: int) -> None:
     """Begins from the transformer, as many blocks as it has, before its polishing, which taught it to ignore noise.
 
-    An early painter, which its distilling needs, is trained first and gone on from.
+    An early painter, which its distilling needs, is trained first and gone on from; it paints again some of what the
+    later one is shown.
     """
     known = shop.weights("dit")
     model, painting = _painter().to(shop.device), Painting(is_compiled=_can_compile())
     model.load_state_dict({name: known.get(name, value) for name, value in model.state_dict().items()})
-    data, teachers = shop.latents(), _teachers(shop)
-    for run in (shop.run("painter-early", max(1, round(EARLY * steps))), shop.run("painter", steps)):
-        model = train_painter(data, model, teachers, run, painting, seed=seed).requires_grad_(True)
+    data, teachers, run = shop.latents(), _teachers(shop), shop.run("painter-early", max(1, round(EARLY * steps)))
+    early = train_painter(data, Learning(model), teachers, run, painting, seed=seed)
+    model.load_state_dict(early.state_dict())
+    train_painter(data, Learning(model, early), teachers, shop.run("painter", steps), painting, seed=seed)
 
 
 def stage_painter_distill(shop: Workshop, *, steps: int, seed: int) -> None:

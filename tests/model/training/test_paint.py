@@ -1,5 +1,6 @@
-"""The painter's training: what is behind the masks, what is worn, and what its loss reaches."""
+"""The painter's training: what is behind the masks, what is painted again, and what its loss reaches."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -7,21 +8,23 @@ import pytest
 import torch
 from torch import Tensor
 
-from model.rooms.dit import Target
+from model.rooms.dit import DiT, Target
 from model.rooms.scouting import known, news
 from model.training.loop import Run
 from model.training.paint import (
+    Learning,
     Masked,
     Painting,
+    Pool,
     behind_masks,
     new_previews,
     noised,
     painting_loss,
     train_painter,
-    worn,
 )
 from model.training.sequences import Drawing
 from model.training.teachers import TEACHING, Teachers
+from model.training.wear import Wear
 from tests.model.rooms.small import networks
 from tests.model.training.episodes import data
 
@@ -33,9 +36,9 @@ def teachers() -> Teachers:
     return Teachers(made.vae.to(TEACHING), made.depth.to(TEACHING))
 
 
-def pool(painting: Painting = PAINTING) -> list[Masked]:
+def pool(painting: Painting = PAINTING, wearing: DiT | None = None) -> list[Masked]:
     rng, generator = np.random.default_rng(0), torch.Generator().manual_seed(0)
-    return new_previews(data(frames=120), teachers(), painting, edge=0.77, rng=rng, generator=generator)
+    return new_previews(data(frames=120), teachers(), painting, wearing, rng=rng, generator=generator)
 
 
 def right_half(num: int = 4) -> Masked:
@@ -75,14 +78,24 @@ def test_of_some_frames_nothing_is_known() -> None:
     assert batch.clean[5:7].any()
 
 
-def test_wear_touches_what_is_known_in_some_frames() -> None:
-    shown = right_half(64)
-    base = worn(shown, Painting(), torch.Generator().manual_seed(0))
-    assert not base[..., :8].any()
-    changed = (base != shown.base).flatten(1).any(1).float().mean()
-    assert 0.4 < changed < 0.95
-    softer = worn(shown, Painting(noise=0.0), torch.Generator().manual_seed(0))
-    assert softer[..., 9:].square().mean() < 0.95 * shown.base[..., 9:].square().mean()
+def test_what_is_known_is_painted_again_and_what_is_learned_stays() -> None:
+    always = replace(PAINTING, wear=Wear(sequences=1.0))
+    plain, again = pool(), pool(always, networks().painter)
+    assert len(again) > 0
+    recorded = {latent.tobytes() for latent in data(frames=120).latents.reshape(-1, 16, 16, 16)}
+    assert {one.clean.half().numpy().tobytes() for one in again} <= recorded
+    assert not any(torch.equal(one.base, other.base) for one in again for other in plain)
+
+
+def test_some_recorded_frames_are_painted_again() -> None:
+    painting = replace(PAINTING, frames=8, nothing=0.0, wear=Wear(sequences=0.0, frames=0.5, blur=0.0, noise=0.0))
+    shown = Pool(data(frames=120), teachers(), painting, wearing=networks().painter).draw(
+        1, rng=np.random.default_rng(0), generator=torch.Generator().manual_seed(0)
+    )
+    behind = shown.clean * known(shown.shares)
+    assert torch.equal(shown.base[4:6], behind[4:6])
+    assert not torch.isclose(shown.base[6:], behind[6:]).flatten(1).all(1).any()
+    assert not shown.base[6:][known(shown.shares[6:]).expand_as(behind[6:]) == 0].any()
 
 
 def test_the_loss_counts_what_is_unknown() -> None:
@@ -110,8 +123,8 @@ def test_the_loss_reaches_every_parameter_of_the_painter() -> None:
 
 def test_training_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
     run, recorded = Run(tmp_path, steps=2), data(frames=120)
-    first = train_painter(recorded, networks().painter, teachers(), run, PAINTING)
-    again = train_painter(recorded, networks(seed=1).painter, teachers(), run, PAINTING)
+    first = train_painter(recorded, Learning(networks().painter), teachers(), run, PAINTING)
+    again = train_painter(recorded, Learning(networks(seed=1).painter), teachers(), run, PAINTING)
     for one, two in zip(first.parameters(), again.parameters(), strict=True):
         assert torch.equal(one, two)
     assert not torch.equal(first.embed.weight, networks().painter.embed.weight)
@@ -120,7 +133,7 @@ def test_training_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
 def test_walks_without_news_are_refused(tmp_path: Path) -> None:
     painting = Painting(PAINTING.drawing, unknown=(0.999, 1.0))
     with pytest.raises(ValueError, match="expected walks that show something new"):
-        train_painter(data(), networks().painter, teachers(), Run(tmp_path, steps=1), painting)
+        train_painter(data(), Learning(networks().painter), teachers(), Run(tmp_path, steps=1), painting)
 
 
 def test_a_shift_leads_levels_towards_noise_and_pure_stays_pure() -> None:
