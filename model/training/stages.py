@@ -201,7 +201,8 @@ def start(shop: Workshop, weights: Path = SHIPPED) -> None:
     """
     networks, _ = load_weights(weights)
     painter = networks.painter
-    by_stage = networks._asdict() | {"painter-distill": painter, "painter-match": Match(painter, painter)}
+    by_stage = networks._asdict() | {"painter-early": painter, "painter-distill": painter}
+    by_stage["painter-match"] = Match(painter, painter)
     by_stage["vae-distill"] = by_stage.pop("vae")
     for name, network in by_stage.items():
         path = shop.checkpoint(name)

@@ -8,7 +8,7 @@ from safetensors.numpy import save_file
 from model.evaluation.rollout import Record, rollout
 from model.rooms.camera import Camera
 from model.rooms.depth import Reach
-from model.rooms.dit import QUICK
+from model.rooms.dit import QUICK, DiT, DiTConfig
 from model.rooms.weights import load_weights
 from model.rooms.world import load
 from model.training.depth import train_reach
@@ -48,6 +48,9 @@ def test_stages_begin_from_weights_once(tmp_path: Path) -> None:
     shop, (shipped, _) = Workshop(tmp_path / "run", tmp_path), load_weights()
     start(shop)
     expected = shipped.reach.stop[0].weight
+    for stage in ("painter-early", "painter"):  # which goes on from what paints for it
+        begun = shop.trained(stage, DiT(DiTConfig(), kernels={}))
+        assert torch.equal(begun.embed.weight, shipped.painter.embed.weight)
     assert torch.equal(shop.trained("reach", Reach()).stop[0].weight, expected)
     going_on = train_reach(data(), shop.run("reach", 1), camera=Camera())
     torch.testing.assert_close(going_on.stop[0].weight, expected, atol=0.02, rtol=0)
