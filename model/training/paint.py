@@ -15,7 +15,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..rooms.camera import Camera
 from ..rooms.dit import DiT, Target
 from ..rooms.scouting import blanked, known, news
 from .context import previews, shipped
@@ -43,7 +42,6 @@ class Painting:
     pure: float = 0.15  # share of frames at pure noise
     shift: float = 1.0  # of all other noise levels towards noise
     nothing: float = 0.06  # share of frames of which nothing is known: see `scouting.flat`
-    camera: Camera = field(default_factory=Camera)
     is_compiled: bool = False  # steps take 0.6 of the time, and need a C++ compiler
 
 
@@ -65,9 +63,8 @@ class Masked(NamedTuple):
 class Pool:
     """Previews with something unknown, each used several times, from other noise."""
 
-    def __init__(self, data: Latents, teachers: Teachers, painting: Painting, *, wearing: DiT | None) -> None:
-        """`wearing` is the painter that paints again what is known; without one it is as recorded."""
-        self._data, self._teachers, self._painting, self._wearing = data, teachers, painting, wearing
+    def __init__(self, data: Latents, teachers: Teachers, painting: Painting, learning: Learning) -> None:
+        self._data, self._teachers, self._painting, self._learning = data, teachers, painting, learning
         self.previews: list[Masked] = []
 
     def draw(self, step: int, *, rng: np.random.Generator, generator: torch.Generator) -> Masked:
@@ -80,15 +77,15 @@ class Pool:
             if self.previews and not is_due:
                 break
             self.previews += new_previews(
-                self._data, self._teachers, self._painting, self._wearing, rng=rng, generator=generator
+                self._data, self._teachers, self._painting, self._learning, rng=rng, generator=generator
             )
             is_due = False
         if not self.previews:
             raise ValueError(f"expected walks that show something new, got none in {_ATTEMPTS} batches")
         del self.previews[: -self._painting.pool]
         shown = behind_masks(self._data, self.previews, self._painting, rng=rng)
-        if self._wearing is not None:
-            shown = self._repainted(self._wearing, shown, rng=rng, generator=generator)
+        if self._learning.wearing is not None:
+            shown = self._repainted(self._learning.wearing, shown, rng=rng, generator=generator)
         return shown._replace(base=worn(shown.base, shown.shares, self._painting.wear, generator))
 
     def _repainted(
@@ -111,7 +108,7 @@ def train_painter(
     """
     freeze(teachers)
     model = learning.painter
-    predict, pool = predicting(model, painting), Pool(data, teachers, painting, wearing=learning.wearing)
+    predict, pool = predicting(model, painting), Pool(data, teachers, painting, learning)
 
     def loss(_model: nn.Module, step: int) -> dict[str, Tensor]:
         rng = np.random.default_rng((seed, step))
@@ -132,22 +129,22 @@ def new_previews(
     data: Latents,
     teachers: Teachers,
     painting: Painting,
-    wearing: DiT | None,
+    learning: Learning,
     *,
     rng: np.random.Generator,
     generator: torch.Generator,
 ) -> list[Masked]:
     """What is known of the targets of a few sequences, one by one, as far as enough of them is not.
 
-    Some sequences are painted again by `wearing` first.
+    Some sequences are painted again first, if anybody does.
     """
     batch = Batch(*(x.to(generator.device) for x in draw(data, painting.drawing, rng)))
     clean = batch.clip[:, RECENT:].flatten(0, 1)
     batch = with_own_depth(teachers, batch, painting.own_depth, generator)
-    if wearing is not None:
-        batch = with_repainted(wearing, teachers, batch, painting.wear, rng=rng, generator=generator)
+    if learning.wearing is not None:
+        batch = with_repainted(learning.wearing, teachers, batch, painting.wear, rng=rng, generator=generator)
     with torch.no_grad():
-        shown = previews(teachers, batch, shipped(data.latents.shape[-1]), edge=painting.camera.edge)
+        shown = previews(teachers, batch, shipped(data.latents.shape[-1]), edge=learning.painter.config.camera.edge)
     unknown, (least, most) = news(shown.shares), painting.unknown
     chosen, base = ((unknown > least) & (unknown < most)).nonzero().flatten(), blanked(shown.base, shown.shares)
     return [Masked(*row) for row in zip(base[chosen], shown.shares[chosen], clean[chosen], strict=True)]

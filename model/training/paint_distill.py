@@ -22,7 +22,7 @@ from ..sampling import euler, euler_step, flow_sigmas
 from .dit import optimizers_of
 from .latents import Latents
 from .loop import Run, fit
-from .paint import Masked, Painting, Pool, Predict, predicted, predicting
+from .paint import Learning, Masked, Painting, Pool, Predict, predicted, predicting
 from .sequences import noise_like
 from .teachers import Teachers, freeze
 
@@ -77,7 +77,7 @@ def distill_painter(
     early, teacher, predict = (
         predicting(model, painting) for model in (painters.early, painters.teacher, painters.student)
     )
-    pool = Pool(data, teachers, painting, wearing=painters.early)
+    pool = Pool(data, teachers, painting, Learning(student, painters.early))
     pairs, own = list[Pair](), list[Tensor]()
 
     def guided(target: Target) -> Tensor:

@@ -20,7 +20,7 @@ from ..rooms.dit import DiT
 from .dit import optimizers_of
 from .latents import Latents
 from .loop import Run, fit
-from .paint import Masked, Painting, Pool, Predict, noised, painting_loss, predicted, predicting, unseen_mean
+from .paint import Learning, Masked, Painting, Pool, Predict, noised, painting_loss, predicted, predicting, unseen_mean
 from .paint_distill import going_on, on_the_way
 from .sequences import noise_like
 from .teachers import Teachers, freeze
@@ -69,7 +69,7 @@ def match_painter(
     painters.teacher.requires_grad_(False)
     real, fake, learning = (predicting(model, painting) for model in (painters.teacher, match.fake, student))
     wearing = copy.deepcopy(student).eval().requires_grad_(False)
-    pool, own = Pool(data, teachers, painting, wearing=wearing), list[Tensor]()
+    pool, own = Pool(data, teachers, painting, Learning(student, wearing)), list[Tensor]()
 
     def loss(_model: nn.Module, step: int) -> dict[str, Tensor]:
         rng = np.random.default_rng((seed, step))

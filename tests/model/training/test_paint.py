@@ -38,7 +38,9 @@ def teachers() -> Teachers:
 
 def pool(painting: Painting = PAINTING, wearing: DiT | None = None) -> list[Masked]:
     rng, generator = np.random.default_rng(0), torch.Generator().manual_seed(0)
-    return new_previews(data(frames=120), teachers(), painting, wearing, rng=rng, generator=generator)
+    return new_previews(
+        data(frames=120), teachers(), painting, Learning(networks().painter, wearing), rng=rng, generator=generator
+    )
 
 
 def right_half(num: int = 4) -> Masked:
@@ -89,7 +91,7 @@ def test_what_is_known_is_painted_again_and_what_is_learned_stays() -> None:
 
 def test_some_recorded_frames_are_painted_again() -> None:
     painting = replace(PAINTING, frames=8, nothing=0.0, wear=Wear(sequences=0.0, frames=0.5, blur=0.0, noise=0.0))
-    shown = Pool(data(frames=120), teachers(), painting, wearing=networks().painter).draw(
+    shown = Pool(data(frames=120), teachers(), painting, Learning(*(networks().painter for _ in range(2)))).draw(
         1, rng=np.random.default_rng(0), generator=torch.Generator().manual_seed(0)
     )
     behind = shown.clean * known(shown.shares)
