@@ -11,7 +11,7 @@ import numpy as np
 
 from memory_bank import BankConfig, MemoryBank, ModeName, Query
 from model.evaluation.drift import drifting, looks, pooled_drift, steadiness, true_walk
-from model.evaluation.likeness import Glimpses, glimpses
+from model.evaluation.likeness import Glimpses, bent, glimpses
 from model.evaluation.pictures import spaced, strip
 from model.evaluation.programs import autopilot
 from model.evaluation.report import write_report
@@ -96,7 +96,8 @@ def run_autopilot(
 
     `autopilot.time_ratio` is the time per frame of the last tenth over that of the second tenth. `autopilot.unlike`
     says how far the first, second and last third of all runs are from `num_glimpses` of other rooms (see `likeness`),
-    and `autopilot.unlike_truth` the same of the true walks.
+    and `autopilot.unlike_truth` the same of the true walks; `autopilot.bent` and `bent_truth` how far their depth is
+    from that of a floor, upright walls and a ceiling.
     """
     shown, true = [], []
     keep = spaced(frames, min(frames, _KEPT))
@@ -123,9 +124,11 @@ def run_autopilot(
     suite.figures.add_all("autopilot.pooled_truth", pooled_drift(true), video="all")
     size = suite.model.spec.frame_shape[0]
     rooms = Glimpses(suite.model, glimpses(num_glimpses, size=size, first_seed=_GLIMPSES_SEED))
-    for key, seen in (("unlike", kept), ("unlike_truth", kept_true)):
+    for key, bend, seen in (("unlike", "bent", kept), ("unlike_truth", "bent_truth", kept_true)):
         for name, part in zip(_THIRDS, np.array_split(np.stack(seen), len(_THIRDS), axis=1), strict=True):
             suite.figures.add(f"autopilot.{key}.{name}", rooms.unlikeness(np.concatenate(list(part))), video="all")
+            for i, run in enumerate(part):
+                suite.figures.add(f"autopilot.{bend}.{name}", bent(suite.model, run), video=str(_START_SEED + i))
 
 
 def run_cost(suite: Suite, sizes: Sequence[int]) -> None:

@@ -2,7 +2,7 @@
 
 Features are what the depth network makes of a frame before it says how far things are: where floors, walls and edges
 run. Two sets of frames are held against each other by the Fréchet distance (as FID, arXiv 1706.08500), in so few
-dimensions that some hundred frames will do.
+dimensions that some hundred frames will do. And rooms are upright, which tells from a few frames already (`bent`).
 
 Legend: n frames, d features.
 """
@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
+from ..rooms.profile import depths_of, profile_of
 from ..rooms.world import Rooms
 from .programs import autopilot
 from .sets import environment
@@ -39,6 +40,21 @@ class Glimpses:
         """How far `frames` (m, H, W, 3) uint8 are from the glimpses, of whose variance: 0 if they are alike."""
         seen = (_features(self._model, frames) - self._mean) / self._scale @ self._axes
         return frechet(seen, self._seen) / float(self._seen.var(0).sum())
+
+
+@torch.inference_mode()
+def bent(model: Rooms, frames: np.ndarray) -> float:
+    """How far the depth read from `frames` (n, H, W, 3) uint8 is from that of a floor, upright walls and a ceiling.
+
+    The mean of |log| of their ratio: 0.1 if it is a tenth off. Things that stand about count, waves in walls do not.
+    """
+    off, edge = [], model.camera.edge
+    for first in range(0, len(frames), _FRAMES_AT_ONCE):
+        latents = torch.from_numpy(model.encode(frames[first : first + _FRAMES_AT_ONCE]))
+        read = model.depth(latents.to(model.device, model.dtype))
+        upright = depths_of(profile_of(read, edge=edge), edge=edge, eye=model.camera.height)
+        off.append((read / upright).log().abs().mean((1, 2)))
+    return float(torch.cat(off).mean())
 
 
 def frechet(one: np.ndarray, other: np.ndarray) -> float:

@@ -37,6 +37,7 @@ def test_an_evaluation_writes_its_report_and_returns_flat_figures(tmp_path):
         assert key in flat
     assert flat["autopilot.motion_ratio.videos"] == 2
     assert flat["autopilot.unlike.last"] > 0 and flat["autopilot.unlike_truth.first"] > 0
+    assert flat["autopilot.bent.last"] > 0 and flat["autopilot.bent_truth.last.videos"] == 2
     report = (tmp_path / "out" / "report.md").read_text()
     assert "| ours |" in report and "## Bars" in report
     assert (tmp_path / "out" / "autopilot-00.png").exists() and (tmp_path / "out" / "revisit-spin-90-00.png").exists()
