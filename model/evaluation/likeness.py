@@ -7,6 +7,7 @@ dimensions that some hundred frames will do. And rooms are upright, which tells 
 Legend: n frames, d features.
 """
 
+from collections.abc import Iterator
 from itertools import islice
 
 import numpy as np
@@ -49,9 +50,8 @@ def bent(model: Rooms, frames: np.ndarray) -> float:
     The mean of |log| of their ratio: 0.1 if it is a tenth off. Things that stand about count, waves in walls do not.
     """
     off, edge = [], model.camera.edge
-    for first in range(0, len(frames), _FRAMES_AT_ONCE):
-        latents = torch.from_numpy(model.encode(frames[first : first + _FRAMES_AT_ONCE]))
-        read = model.depth(latents.to(model.device, model.dtype))
+    for latents in _encoded(model, frames):
+        read = model.depth(latents)
         upright = depths_of(profile_of(read, edge=edge), edge=edge, eye=model.camera.height)
         off.append((read / upright).log().abs().mean((1, 2)))
     return float(torch.cat(off).mean())
@@ -75,12 +75,18 @@ def glimpses(num: int, *, size: int, first_seed: int) -> np.ndarray:
     return np.stack(frames)
 
 
+def _encoded(model: Rooms, frames: np.ndarray) -> Iterator[torch.Tensor]:
+    """Latents (up to _FRAMES_AT_ONCE, C, h, w) of `frames`, as the depth network takes them."""
+    for first in range(0, len(frames), _FRAMES_AT_ONCE):
+        latents = torch.from_numpy(model.encode(frames[first : first + _FRAMES_AT_ONCE]))
+        yield latents.to(model.device, model.dtype)
+
+
 @torch.inference_mode()
 def _features(model: Rooms, frames: np.ndarray) -> np.ndarray:
     """(n, d) float64."""
     rows = []
-    for first in range(0, len(frames), _FRAMES_AT_ONCE):
-        latents = torch.from_numpy(model.encode(frames[first : first + _FRAMES_AT_ONCE]))
-        seen = model.depth.trunk(model.depth.look(latents.to(model.device, model.dtype)))
+    for latents in _encoded(model, frames):
+        seen = model.depth.trunk(model.depth.look(latents))
         rows.append(F.adaptive_avg_pool2d(seen.double(), _CELLS).flatten(1).cpu())
     return torch.cat(rows).numpy()

@@ -23,23 +23,20 @@ class Profile(NamedTuple):
 
     near: Tensor  # (B, m) inverse depth
     top: Tensor  # (B, m) where it ends: the tangent upwards, at most BEYOND the edge
-    known: Tensor  # (B, m) bool
 
 
 def profile_of(depths: Tensor, *, edge: float) -> Profile:
-    """The profile of inverse depth (B, m, m), 0 where unknown."""
+    """The profile of inverse depth (B, m, m)."""
     half = depths.shape[-1] // 2
     up, at = depths[:, :half].flip(1), tangents(depths.shape[-1], edge, depths.device)[half:]
-    middle = depths[:, half - 2 : half + 2]
-    count = (middle > 0).sum(1)
-    near = middle.sum(1) / count.clamp(min=1)
-    same = ((up - near[:, None]).abs() < SAME * near[:, None]) | (up == 0)
+    near = depths[:, half - 2 : half + 2].mean(1)
+    same = (up - near[:, None]).abs() < SAME * near[:, None]
     rows = same.int().cumprod(1).sum(1)
     after = rows.clamp(max=half - 1)
     above, height = up.gather(1, after[:, None])[:, 0], at[after]
     ceiling = height * near / above.clamp(min=1e-3)  # begins there, if it is one, and nothing nearer
     top = torch.where(rows < half, ceiling.clamp(at[(after - 1).clamp(min=0)], height), BEYOND * edge)
-    return Profile(near, torch.maximum(top, LEAST * near).clamp(max=BEYOND * edge), count > 0)
+    return Profile(near, torch.maximum(top, LEAST * near).clamp(max=BEYOND * edge))
 
 
 def depths_of(profile: Profile, *, edge: float, eye: float) -> Tensor:
